@@ -1,0 +1,34 @@
+"""Finding an agent by its name, `module:attribute`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import cast
+
+from sightline.agents.demo import demo
+from sightline.errors import AgentNotLoadable
+from sightline.turn.agent import Agent
+
+__all__ = ["load_agent"]
+
+
+def load_agent(target: str | None) -> Agent:
+    """The agent that `target` names; the demo agent without one. Raises AgentNotLoadable, saying what is wrong."""
+    if target is None:
+        return demo
+    module_name, colon, attribute = target.partition(":")
+    if not colon or not module_name or not attribute:
+        raise AgentNotLoadable(target, "it is not of the form MODULE:ATTRIBUTE")
+    try:
+        found: object = importlib.import_module(module_name)
+    except Exception as error:  # whatever the module does while it is imported is its own
+        raise AgentNotLoadable(target, f"{type(error).__name__}: {error}") from error
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise AgentNotLoadable(target, f"{module_name} has no attribute {attribute}")
+        found = getattr(found, name)
+    call = found if inspect.isfunction(found) else getattr(found, "__call__", None)  # noqa: B004
+    if not inspect.iscoroutinefunction(call):
+        raise AgentNotLoadable(target, "it is not an async callable that takes a turn")
+    return cast(Agent, found)

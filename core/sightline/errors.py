@@ -1,0 +1,332 @@
+"""Every error the kernel raises, one tree.
+
+SightlineError
+ ├── InvalidInput               what was asked makes no sense; names the field
+ ├── CursorError
+ │    ├── MalformedCursor       not a cursor at all
+ │    └── WrongSessionCursor    a cursor, but of another session
+ ├── NotFound
+ │    ├── SessionNotFound
+ │    └── BatchNotFound
+ ├── SessionDeleted             the id is fenced for good
+ ├── Conflict
+ │    ├── SessionExists
+ │    ├── BatchNotCancellable   claimed or ended: already taken or done
+ │    ├── IdempotencyKeyReused  the key came back with other content
+ │    ├── ClaimExpired          somebody else holds the work now
+ │    ├── HeadConflict          the session moved on under this commit
+ │    └── TurnCommitConflict    this turn was committed with another content
+ ├── Unavailable                try again later; always says when
+ │    ├── QueueFull
+ │    ├── Draining
+ │    └── StoreUnavailable
+ └── StartupError               the process cannot begin its work; one line, no traceback
+      ├── StoreLocked           another server owns the database
+      ├── SchemaTooNew          written by a newer version
+      ├── StoreUnusable         cannot be opened, read or written
+      └── AgentNotLoadable
+
+Each class carries a stable `code` (what programs match on) and `retryable`; facts are attributes, and the message is
+composed from them. Errors are raised where the decision falls and travel unchanged to whoever has to answer.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AgentNotLoadable",
+    "BatchNotCancellable",
+    "BatchNotFound",
+    "ClaimExpired",
+    "Conflict",
+    "CursorError",
+    "Draining",
+    "HeadConflict",
+    "IdempotencyKeyReused",
+    "InvalidInput",
+    "MalformedCursor",
+    "NotFound",
+    "QueueFull",
+    "SchemaTooNew",
+    "SessionDeleted",
+    "SessionExists",
+    "SessionNotFound",
+    "SightlineError",
+    "StartupError",
+    "StoreLocked",
+    "StoreUnavailable",
+    "StoreUnusable",
+    "TurnCommitConflict",
+    "Unavailable",
+    "WrongSessionCursor",
+]
+
+
+class SightlineError(Exception):
+    """Base of all; never raised itself."""
+
+    code = "internal"
+    retryable = False
+
+
+class InvalidInput(SightlineError):
+    """A value that cannot be accepted. `field` is its path, `detail` what would have been right."""
+
+    code = "invalid_field"
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(field, detail)
+        self.field = field
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.detail}"
+
+
+class CursorError(SightlineError):
+    """A cursor that must not reach any store."""
+
+
+class MalformedCursor(CursorError):
+    """`part` says which part of the text is missing or wrong."""
+
+    code = "malformed_cursor"
+
+    def __init__(self, part: str) -> None:
+        super().__init__(part)
+        self.part = part
+
+    def __str__(self) -> str:
+        return f"not a cursor: {self.part}"
+
+
+class WrongSessionCursor(CursorError):
+    """A well-formed cursor presented to a session it was not issued by."""
+
+    code = "wrong_session_cursor"
+
+    def __init__(self, expected: str, actual: str) -> None:
+        super().__init__(expected, actual)
+        self.expected = expected
+        self.actual = actual
+
+    def __str__(self) -> str:
+        return f"the cursor belongs to session {self.actual!r}, not to {self.expected!r}"
+
+
+class NotFound(SightlineError):
+    """What was asked for does not exist."""
+
+    code = "not_found"
+
+
+class SessionNotFound(NotFound):
+    code = "session_not_found"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(session_id)
+        self.session_id = session_id
+
+    def __str__(self) -> str:
+        return f"there is no session {self.session_id!r}"
+
+
+class BatchNotFound(NotFound):
+    code = "batch_not_found"
+
+    def __init__(self, session_id: str, batch_id: str) -> None:
+        super().__init__(session_id, batch_id)
+        self.session_id = session_id
+        self.batch_id = batch_id
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} has no batch {self.batch_id!r}"
+
+
+class SessionDeleted(SightlineError):
+    """The session was deleted; its id is fenced and never means another session."""
+
+    code = "session_deleted"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(session_id)
+        self.session_id = session_id
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} was deleted"
+
+
+class Conflict(SightlineError):
+    """The request is fine, the state it meets is not."""
+
+    code = "conflict"
+
+
+class SessionExists(Conflict):
+    code = "session_exists"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(session_id)
+        self.session_id = session_id
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} exists already"
+
+
+class BatchNotCancellable(Conflict):
+    """`state` is the batch's state at that moment: claimed, completed, cancelled or failed."""
+
+    code = "batch_not_cancellable"
+
+    def __init__(self, batch_id: str, state: str) -> None:
+        super().__init__(batch_id, state)
+        self.batch_id = batch_id
+        self.state = state
+
+    def __str__(self) -> str:
+        return f"batch {self.batch_id!r} cannot be cancelled: it is {self.state}"
+
+
+class IdempotencyKeyReused(Conflict):
+    code = "idempotency_key_reused"
+
+    def __init__(self, source_key: str) -> None:
+        super().__init__(source_key)
+        self.source_key = source_key
+
+    def __str__(self) -> str:
+        return f"key {self.source_key!r} was used with other content"
+
+
+class ClaimExpired(Conflict):
+    """The claim's rows are not held by its lease token any more; nothing was written."""
+
+    code = "claim_expired"
+
+    def __init__(self, session_id: str, claim_id: str) -> None:
+        super().__init__(session_id, claim_id)
+        self.session_id = session_id
+        self.claim_id = claim_id
+
+    def __str__(self) -> str:
+        return f"claim {self.claim_id!r} of session {self.session_id!r} is held by somebody else"
+
+
+class HeadConflict(Conflict):
+    """The head revision is not the expected one; nothing was written."""
+
+    code = "fenced"
+
+    def __init__(self, session_id: str, expected: int, actual: int) -> None:
+        super().__init__(session_id, expected, actual)
+        self.session_id = session_id
+        self.expected = expected
+        self.actual = actual
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} is at revision {self.actual}, not {self.expected}"
+
+
+class TurnCommitConflict(Conflict):
+    """The turn's stamp exists with another hash; nothing was written."""
+
+    code = "fenced"
+
+    def __init__(self, session_id: str, turn_id: str) -> None:
+        super().__init__(session_id, turn_id)
+        self.session_id = session_id
+        self.turn_id = turn_id
+
+    def __str__(self) -> str:
+        return f"turn {self.turn_id!r} of session {self.session_id!r} is committed with other content"
+
+
+class Unavailable(SightlineError):
+    """Not now. `retry_after_ms` is a hint, not a promise."""
+
+    code = "unavailable"
+    retryable = True
+    retry_after_ms = 1_000
+
+
+class QueueFull(Unavailable):
+    """`limit` is the largest number of open batches a session may hold."""
+
+    code = "queue_full"
+
+    def __init__(self, session_id: str, limit: int) -> None:
+        super().__init__(session_id, limit)
+        self.session_id = session_id
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} holds {self.limit} open batches already"
+
+
+class Draining(Unavailable):
+    """The process is about to end and takes no more work."""
+
+    code = "draining"
+
+    def __str__(self) -> str:
+        return "the server is draining"
+
+
+class StoreUnavailable(Unavailable):
+    """The store did not answer as it should; whether the write took place is unknown only where the port says so."""
+
+    code = "store_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the store is unavailable: {self.reason}"
+
+
+class StartupError(SightlineError):
+    """Something outside has to change before the process can begin."""
+
+    code = "startup"
+
+
+class StoreLocked(StartupError):
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} is in use by another server; one server per SQLite file"
+
+
+class SchemaTooNew(StartupError):
+    def __init__(self, path: str, found: int, known: int) -> None:
+        super().__init__(path, found, known)
+        self.path = path
+        self.found = found
+        self.known = known
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} has schema version {self.found}, newer than version {self.known} that this release knows"
+        )
+
+
+class StoreUnusable(StartupError):
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot use {self.path}: {self.reason}"
+
+
+class AgentNotLoadable(StartupError):
+    def __init__(self, target: str, reason: str) -> None:
+        super().__init__(target, reason)
+        self.target = target
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot load agent {self.target!r}: {self.reason}"

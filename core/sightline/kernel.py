@@ -1,0 +1,429 @@
+"""The kernel: puts the parts together and is what hosts talk to.
+
+`Kernel(store=…, agent=…)` holds sessions, queues their work and runs it; `subscribe` lets anybody watch. Everything it accepts is in the
+store before it answers. It lives on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from sightline.clock import Clock, SystemClock
+from sightline.errors import Draining, SessionDeleted, SightlineError
+from sightline.ids import Ids, SystemIds
+from sightline.observation.cursor import Cursor
+from sightline.observation.handle import Opening, RuntimeHandle
+from sightline.observation.model import Observation, newest
+from sightline.observation.port import SessionLoader
+from sightline.observation.replay import LiveReplayStore
+from sightline.queue.model import Batch, Cancellation, Draft, Enqueued
+from sightline.queue.runner import QueuedWorkRunner
+from sightline.session.model import Message, MessagePage, Metadata, NewSession, Policy, ReadView, SessionPage, Status
+from sightline.session.port import SessionStore
+from sightline.turn.agent import Agent
+from sightline.turn.driver import TurnDriver, TurnStore, queue_change
+
+__all__ = ["Kernel", "KernelStore", "Limits", "Written"]
+
+_log = logging.getLogger("sightline.kernel")
+
+_SWEEP_INTERVAL = 15.0
+_PURGE_GROUP = 500
+_LIST_LIMIT = 1_000
+
+
+class KernelStore(SessionStore, SessionLoader, TurnStore, Protocol):
+    """One database behind all ports of the kernel."""
+
+    @property
+    def incarnation(self) -> int:
+        """Which life of the store this is; grows with each opening where the store can promise it."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Bounds of one kernel. Times in seconds.
+
+    `keep_messages`: how many of a session's newest messages stay in memory and come with a snapshot.
+    `retention`: how long ended batches stay readable.
+    """
+
+    concurrency: int = 64
+    poll_interval: float = 0.4
+    max_attempts: int = 3
+    max_queue: int = 1_000
+    keep_messages: int = 200
+    retention: float = 86_400.0
+
+
+class Written(Struct, frozen=True):
+    """A batch a request brought or found, and a cursor: a stream that has passed it has shown the write."""
+
+    batch: Batch
+    replayed: bool
+    applied_through: str
+
+
+class Kernel:
+    """Create, `start`, use, `drain` (or not), `stop`. `agent` None: accept and show work, but run none here."""
+
+    def __init__(
+        self,
+        *,
+        store: KernelStore,
+        replay: LiveReplayStore,
+        agent: Agent | None,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.ids = ids or SystemIds()
+        self.limits = limits or Limits()
+        self._store = store
+        self._replay = replay
+        self._handles: dict[str, RuntimeHandle] = {}
+        self._loading: dict[str, asyncio.Task[RuntimeHandle]] = {}
+        self._deletions = 0
+        self._driver: TurnDriver | None = None
+        self._runner: QueuedWorkRunner | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._draining = False
+        if agent is not None:
+            self._driver = TurnDriver(
+                store=store,
+                agent=agent,
+                clock=self.clock,
+                ids=self.ids,
+                owner_id=self.ids.new(),
+                max_attempts=self.limits.max_attempts,
+            )
+            self._runner = QueuedWorkRunner(
+                self,
+                self.clock,
+                concurrency=self.limits.concurrency,
+                poll_interval=self.limits.poll_interval,
+            )
+
+    # Life
+
+    async def start(self) -> None:
+        """Begin to run work, that of earlier lives first."""
+        self._sweeper = asyncio.create_task(self._sweep(), name="kernel sweep")
+        if self._runner is not None:
+            self._runner.start()
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    @property
+    def running_turns(self) -> int:
+        return 0 if self._driver is None else self._driver.running
+
+    async def drain(self, timeout: float) -> None:
+        """Take no more work; give running turns `timeout` seconds to end, then hand them back uncharged."""
+        self._draining = True
+        if self._runner is None or self._driver is None:
+            return
+        self._runner.stop_claiming()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._runner.wait_idle()
+        except TimeoutError:
+            self._driver.hand_back()
+            await self._runner.wait_idle()
+
+    async def stop(self) -> None:
+        """End everything now; what runs is handed back. Does not close the store. Idempotent."""
+        self._draining = True
+        if self._driver is not None:
+            self._driver.hand_back()
+        if self._runner is not None:
+            await self._runner.stop()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+            self._sweeper = None
+
+    # Sessions
+
+    async def create_session(
+        self, session_id: str | None = None, *, policy: Policy | None = None, metadata: Metadata | None = None
+    ) -> Observation:
+        """A new session. Raises SessionExists, SessionDeleted, Draining, StoreUnavailable."""
+        self._refuse_when_draining()
+        new = NewSession(session_id=session_id or self.ids.new(), policy=policy or {}, metadata=metadata or {})
+        await self._store.create_session(new, self.clock.now_ms(), lambda _: None)
+        async with self.opened(new.session_id) as handle:
+            return handle.observe()
+
+    async def list_sessions(
+        self, *, limit: int = 50, after: int | None = None, status: Status | None = None
+    ) -> SessionPage:
+        """Newest activity first."""
+        return await self._store.list_sessions(limit=limit, after=after, status=status)
+
+    async def observe(self, session_id: str, messages: int | None = None) -> Observation:
+        """The session now, with its newest `messages`. Raises SessionNotFound, SessionDeleted, StoreUnavailable."""
+        async with self.opened(session_id) as handle:
+            return await self.widen(handle.observe(), messages)
+
+    async def page_messages(self, session_id: str, *, before: str | None = None, limit: int = 50) -> MessagePage:
+        """Older messages, page by page."""
+        return await self._store.page_messages(session_id, before=before, limit=limit)
+
+    async def delete_session(self, session_id: str) -> None:
+        """Erase the session and fence its id; its observers are told, its turn is stopped."""
+
+        def deleted(_: None) -> None:
+            self._deletions += 1
+            handle = self._handles.pop(session_id, None)
+            if handle is not None:
+                handle.close("session_deleted")
+            self._replay.forget(session_id)
+            if self._driver is not None:
+                self._driver.session_deleted(session_id)
+
+        await self._store.delete_session(session_id, self.clock.now_ms(), deleted)
+
+    # Work
+
+    async def enqueue(self, draft: Draft) -> Written:
+        """Accept work: durable when this returns, and the runner has been poked.
+
+        Raises IdempotencyKeyReused, QueueFull, SessionNotFound, SessionDeleted, Draining, StoreUnavailable.
+        """
+        self._refuse_when_draining()
+        async with self.opened(draft.session_id) as handle:
+
+            def stored(result: Enqueued) -> None:
+                if not result.replayed:
+                    kind = "enqueued" if result.batch.state.is_open else "cancelled"
+                    self._publish_queue(handle, kind, (result.batch,))
+                if self._runner is not None:
+                    self._runner.poke_session(draft.session_id, "enqueued")
+                    if result.batch.available_at_ms > self.clock.now_ms():
+                        self._runner.poke("enqueued for later")
+
+            result = await self._store.enqueue(
+                draft,
+                batch_id=self.ids.new(),
+                now=self.clock.now_ms(),
+                max_open=self.limits.max_queue,
+                then=stored,
+            )
+            return Written(result.batch, result.replayed, handle.cursor)
+
+    async def get_batch(self, session_id: str, batch_id: str) -> Batch:
+        """Also ended ones, within the retention window. Raises BatchNotFound."""
+        return await self._store.get_batch(session_id, batch_id)
+
+    async def wait_for_batch(self, session_id: str, batch_id: str, timeout: float) -> Batch:
+        """The batch once it has ended, or as it is after `timeout` seconds. Cancellable at any time."""
+        async with self.opened(session_id) as handle:
+            ended = asyncio.ensure_future(handle.batch_ended(batch_id))
+            try:
+                batch = await self._store.get_batch(session_id, batch_id)
+                if not batch.state.is_open:
+                    return batch
+                done, _ = await asyncio.wait({ended}, timeout=timeout)
+                if done and not ended.cancelled():
+                    return ended.result()
+                return await self._store.get_batch(session_id, batch_id)
+            finally:
+                ended.cancel()
+
+    async def list_batches(self, session_id: str, *, pending_only: bool) -> tuple[Batch, ...]:
+        """By sequence, the newest thousand."""
+        return await self._store.list_batches(session_id, pending_only=pending_only, limit=_LIST_LIMIT)
+
+    async def cancel_batch(self, session_id: str, batch_id: str) -> tuple[Batch, str]:
+        """Cancel pending work: the batch, and the cursor that shows it. Raises BatchNotFound, BatchNotCancellable."""
+        async with self.opened(session_id) as handle:
+            batch = await self._store.cancel_batch(
+                session_id,
+                batch_id,
+                now=self.clock.now_ms(),
+                then=lambda batch: self._publish_queue(handle, "cancelled", (batch,)),
+            )
+            return batch, handle.cursor
+
+    async def cancel_from(
+        self, session_id: str, batch_id: str
+    ) -> tuple[tuple[Batch, ...], tuple[Batch, ...], str]:
+        """Cancel a batch and every later pending one: (cancelled, kept because claimed, cursor)."""
+        async with self.opened(session_id) as handle:
+            cancelled, kept = await self._store.cancel_from(
+                session_id,
+                batch_id,
+                now=self.clock.now_ms(),
+                then=lambda both: self._publish_queue(handle, "cancelled", both[0]),
+            )
+            return cancelled, kept, handle.cursor
+
+    async def cancel_turn(
+        self,
+        session_id: str,
+        *,
+        turn_id: str | None = None,
+        source_key: str | None = None,
+        reason: str = "",
+    ) -> tuple[Cancellation, str]:
+        """Ask for the end of a turn; idempotent, durable, also before the work has arrived. With the cursor that shows it."""
+        async with self.opened(session_id) as handle:
+
+            def requested(answer: Cancellation) -> None:
+                self._publish_queue(handle, "cancelled", answer.batches)
+                if answer.state == "cancel_requested" and answer.turn_id is not None:
+                    if self._driver is not None:
+                        self._driver.request_cancel(session_id, answer.turn_id, reason)
+                    if self._runner is not None:
+                        self._runner.poke_session(session_id, "cancel requested")
+
+            answer = await self._store.request_cancel(
+                session_id,
+                turn_id=turn_id,
+                source_key=source_key,
+                reason=reason or "cancelled",
+                now=self.clock.now_ms(),
+                then=requested,
+            )
+            return answer, handle.cursor
+
+    def _publish_queue(self, handle: RuntimeHandle, kind: str, batches: Sequence[Batch]) -> None:
+        if batches:
+            handle.publish(self.clock.now_ms(), (queue_change(kind, batches),))
+            handle.settle_batches(batches)
+
+    # Observation
+
+    @contextlib.asynccontextmanager
+    async def opened(self, session_id: str) -> AsyncIterator[RuntimeHandle]:
+        """The session's handle, loaded if need be, and kept while in use.
+
+        Every write goes through a loaded handle, so that what it publishes meets a view that has all earlier writes.
+        Raises SessionNotFound, SessionDeleted, StoreUnavailable.
+        """
+        handle = await self._handle(session_id)
+        handle.pins += 1
+        try:
+            yield handle
+        finally:
+            handle.pins -= 1
+
+    async def subscribe(
+        self, session_id: str, cursor: Cursor | None, wake: Callable[[], None], *, at_tail: bool = False
+    ) -> tuple[RuntimeHandle, Opening]:
+        """Begin to watch: fresh, from a cursor of this session, or from the tail without a snapshot.
+
+        The caller closes the opening's subscription. Raises SessionNotFound, SessionDeleted, StoreUnavailable.
+        """
+        async with self.opened(session_id) as handle:
+            if handle.closed_reason is not None:
+                raise SessionDeleted(session_id)
+            return handle, handle.open_at_tail(wake) if at_tail else handle.open(cursor, wake)
+
+    async def widen(self, view: Observation, messages: int | None) -> Observation:
+        """The view with its newest `messages`: cut, or extended by older ones from the store. History does not change, so the cursor holds."""
+        kept = view.read_view.messages
+        if messages is None or len(kept) >= messages or not view.read_view.truncated:
+            return view if messages is None else newest(view, messages)
+        older: tuple[Message, ...] = ()
+        if kept:
+            page = await self._store.page_messages(
+                view.session_id, before=kept[0].message_id, limit=messages - len(kept)
+            )
+            older, truncated = page.messages, page.next is not None
+            wide = ReadView(
+                messages=older + kept,
+                agent_frame_id=view.read_view.agent_frame_id,
+                turn_index=view.read_view.turn_index,
+                truncated=truncated,
+            )
+            fields = {name: getattr(view, name) for name in Observation.__struct_fields__ if name != "read_view"}
+            return Observation(**fields, read_view=wide)
+        return view
+
+    async def _handle(self, session_id: str) -> RuntimeHandle:
+        while True:
+            handle = self._handles.get(session_id)
+            if handle is not None:
+                return handle
+            loading = self._loading.get(session_id)
+            if loading is None:
+                loading = asyncio.create_task(self._load(session_id), name=f"load {session_id}")
+                self._loading[session_id] = loading
+                loading.add_done_callback(lambda _: self._loading.pop(session_id, None))
+            try:
+                return await asyncio.shield(loading)
+            except asyncio.CancelledError:
+                if not loading.cancelled():
+                    raise
+
+    async def _load(self, session_id: str) -> RuntimeHandle:
+        while True:
+            deletions = self._deletions
+            state = await self._store.load_session(session_id, self.limits.keep_messages)
+            if deletions == self._deletions:
+                # Nothing was awaited since the check: no deletion can slip in before the handle is known.
+                handle = RuntimeHandle(state, self._replay, keep=self.limits.keep_messages)
+                self._handles[session_id] = handle
+                return handle
+
+    # Host of the runner
+
+    async def run_session(self, session_id: str) -> bool:
+        """Run the session's next turn; true when one ran."""
+        assert self._driver is not None, "only a kernel with an agent has a runner"
+
+        async def history(count: int) -> tuple[Message, ...]:
+            return (await self._store.page_messages(session_id, before=None, limit=count)).messages
+
+        try:
+            async with self.opened(session_id) as handle:
+                return await self._driver.run(handle, history) is None
+        except SightlineError as error:
+            if not error.retryable:
+                _log.info("session %s: nothing to run: %s", session_id, error)
+                return False
+            raise
+
+    async def claimable_sessions(self, limit: int) -> tuple[str, ...]:
+        return await self._store.claimable_sessions(self.clock.now_ms(), limit)
+
+    async def next_due(self) -> int | None:
+        return await self._store.next_due(self.clock.now_ms())
+
+    # Housekeeping
+
+    async def _sweep(self) -> None:
+        """Let go of what nobody uses: old replay entries, idle handles, ended batches past their retention."""
+        while True:
+            await self.clock.sleep(_SWEEP_INTERVAL)
+            try:
+                await self.sweep()
+            except SightlineError as error:
+                _log.warning("sweep: %s", error)
+
+    async def sweep(self) -> None:
+        """One round of housekeeping."""
+        self._replay.trim()
+        for session_id, handle in list(self._handles.items()):
+            if handle.is_idle and not self._replay.subscribers(session_id):
+                del self._handles[session_id]
+        before = self.clock.now_ms() - round(self.limits.retention * 1000)
+        while await self._store.purge_ended(before, _PURGE_GROUP) == _PURGE_GROUP:
+            await self.clock.sleep(0)
+
+    def _refuse_when_draining(self) -> None:
+        if self._draining:
+            raise Draining

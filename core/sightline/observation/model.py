@@ -1,0 +1,101 @@
+"""What an observer sees of a session at one moment: a frozen snapshot with the cursor it was taken at."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from sightline.observation.activities import InputMessage
+from sightline.queue.model import Batch, BatchSummary
+from sightline.session.model import Message, Metadata, Policy, ReadView, SessionRecord, Status, Usage
+
+__all__ = ["GapReason", "Live", "Observation", "Segment", "SessionState", "ToolCall", "Tools", "newest"]
+
+GapReason = Literal["trimmed", "unavailable", "lagged"]
+
+
+class Segment(Struct, frozen=True, kw_only=True):
+    """A stretch of one channel's text under one correlation."""
+
+    correlation_id: str
+    channel: Literal["text", "reasoning"]
+    text: str
+
+
+class ToolCall(Struct, frozen=True, kw_only=True):
+    call_id: str
+    correlation_id: str
+    name: str
+    args: Any
+    state: Literal["running", "completed", "failed"]
+    output: Any | UnsetType = UNSET
+
+
+class Live(Struct, frozen=True, kw_only=True):
+    """The running turn so far: what its activities add up to. Provisional; only a commit makes history."""
+
+    turn_id: str
+    attempt: int
+    started_at_ms: int
+    boundary: str
+    input: tuple[InputMessage, ...]
+    segments: tuple[Segment, ...] = ()
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    protocol_iteration: int = 0
+    error: str | UnsetType = UNSET
+
+
+class Tools(Struct, frozen=True, kw_only=True):
+    """The tool surface; empty for agents that keep their tools to themselves."""
+
+    generation: int = 0
+    catalog: tuple[dict[str, Any], ...] = ()
+    error: str | None = None
+
+
+class Observation(Struct, frozen=True, kw_only=True):
+    """A session as of `cursor`. Folding the events after the cursor into it gives every later observation."""
+
+    session_id: str
+    revision: int
+    cursor: str
+    status: Status
+    policy: Policy
+    metadata: Metadata
+    read_view: ReadView
+    live: Live | None
+    usage: Usage
+    tools: Tools | dict[str, Any]
+    queue: tuple[BatchSummary, ...]
+    requests: tuple[dict[str, Any], ...] = ()
+    processes: tuple[dict[str, Any], ...] = ()
+    tasks: tuple[dict[str, Any], ...] = ()
+
+
+class SessionState(Struct, frozen=True, kw_only=True):
+    """A session as the store has it, in one consistent read: head, newest messages (oldest first), open batches by sequence."""
+
+    record: SessionRecord
+    messages: tuple[Message, ...]
+    truncated: bool
+    open_batches: tuple[Batch, ...]
+
+
+def newest(observation: Observation, count: int) -> Observation:
+    """The observation cut to its newest `count` messages; itself when it has no more than that."""
+    view = observation.read_view
+    if len(view.messages) <= count:
+        return observation
+    kept = view.messages[len(view.messages) - count :]
+    cut = ReadView(
+        messages=kept, agent_frame_id=view.agent_frame_id, turn_index=view.turn_index, truncated=True
+    )
+    return Observation(
+        **{
+            name: getattr(observation, name) for name in Observation.__struct_fields__ if name != "read_view"
+        },
+        read_view=cut,
+    )

@@ -1,0 +1,113 @@
+"""What the kernel needs from a store of work.
+
+Lives in the same database as the sessions, because one commit completes claims and writes the transcript. Selection of work is
+`sightline.queue.claiming`, called inside the claim's transaction. `then` is what it is in `sightline.session.port`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from sightline.queue.model import Batch, Boundary, Cancellation, Claim, Draft, Enqueued, NothingClaimed
+
+__all__ = ["QueueStore"]
+
+
+class QueueStore(Protocol):
+    """Batches of work by session, in order.
+
+    All methods that name a session raise SessionNotFound or SessionDeleted when it is not there, unless they say otherwise.
+    """
+
+    async def enqueue(
+        self, draft: Draft, *, batch_id: str, now: int, max_open: int, then: Callable[[Enqueued], None]
+    ) -> Enqueued:
+        """Store the draft, or find the batch its source key brought before, also when that one has ended.
+
+        Raises IdempotencyKeyReused when the key came with other content, QueueFull when `max_open` batches are open.
+        A draft whose key was cancelled in advance is stored as cancelled. `enqueue_seq` grows and is never reused.
+        """
+        ...
+
+    async def claim(
+        self,
+        session_id: str,
+        boundary: Boundary,
+        *,
+        owner_id: str,
+        turn_id: str,
+        lease_token: str,
+        now: int,
+        ttl_ms: int,
+        max_batches: int,
+        then: Callable[[Claim], None],
+    ) -> Claim | NothingClaimed:
+        """Take the next group of batches, all or none, and charge one attempt to each.
+
+        `turn_id` is for batches that no turn took before; others keep theirs. `then` is called only for a claim. A session that
+        is gone has nothing to claim.
+        """
+        ...
+
+    async def abandon(self, claim: Claim, *, charge: bool, then: Callable[[tuple[Batch, ...]], None]) -> None:
+        """Give the claim's batches back as pending; without `charge` the attempt is not counted.
+
+        Fencing counters stay. A stale claim changes nothing and calls `then` with no batches.
+        """
+        ...
+
+    async def cancel_batch(self, session_id: str, batch_id: str, *, now: int, then: Callable[[Batch], None]) -> Batch:
+        """Cancel a pending batch. Raises BatchNotFound, BatchNotCancellable."""
+        ...
+
+    async def cancel_from(
+        self,
+        session_id: str,
+        batch_id: str,
+        *,
+        now: int,
+        then: Callable[[tuple[tuple[Batch, ...], tuple[Batch, ...]]], None],
+    ) -> tuple[tuple[Batch, ...], tuple[Batch, ...]]:
+        """Cancel a batch and every later pending one: (cancelled, kept because claimed), by sequence.
+
+        Raises BatchNotFound; a batch that has ended already is the start of the range and nothing else.
+        """
+        ...
+
+    async def request_cancel(
+        self,
+        session_id: str,
+        *,
+        turn_id: str | None,
+        source_key: str | None,
+        reason: str,
+        now: int,
+        then: Callable[[Cancellation], None],
+    ) -> Cancellation:
+        """Ask for the end of a turn: by its id, by the key of its work, or (neither given) the one that runs.
+
+        Durable: an attempt that begins later finds the request in its claim. Work known only by its key that has not arrived
+        yet is cancelled when it does (`will_cancel`). Idempotent.
+        """
+        ...
+
+    async def get_batch(self, session_id: str, batch_id: str) -> Batch:
+        """Also ended ones, within the retention window. Raises BatchNotFound."""
+        ...
+
+    async def list_batches(self, session_id: str, *, pending_only: bool, limit: int) -> tuple[Batch, ...]:
+        """By sequence, the newest `limit`; `pending_only`: those nobody has taken, delayed ones too."""
+        ...
+
+    async def claimable_sessions(self, now: int, limit: int) -> tuple[str, ...]:
+        """Sessions that have a batch whose time has come and which nobody holds; the longest waiting first."""
+        ...
+
+    async def next_due(self, now: int) -> int | None:
+        """When the earliest pending batch that is still delayed becomes available, in wall milliseconds."""
+        ...
+
+    async def purge_ended(self, before: int, limit: int) -> int:
+        """Forget batches that ended before that time, at most `limit`; how many."""
+        ...

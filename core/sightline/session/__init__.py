@@ -1,0 +1,1 @@
+"""Sessions: what a conversation keeps, and the port that keeps it."""

@@ -1,0 +1,130 @@
+"""The shapes of a session: messages, usage, the stored record, what a store hands back."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+__all__ = [
+    "INITIAL_FRAME",
+    "Failure",
+    "Message",
+    "MessagePage",
+    "Metadata",
+    "NewSession",
+    "Policy",
+    "ReadView",
+    "SessionEntry",
+    "SessionPage",
+    "SessionRecord",
+    "Status",
+    "Usage",
+    "UsageFigures",
+]
+
+INITIAL_FRAME = "initial"
+"""Id of the agent frame every session begins with."""
+
+Policy = dict[str, Any]
+Metadata = dict[str, Any]
+
+Status = Literal["waiting", "running", "queued", "idle"]
+Role = Literal["user", "assistant", "system"]
+MessageStatus = Literal["completed", "cancelled", "failed"]
+
+
+class Failure(Struct, frozen=True):
+    """Why work failed: a stable code and a sentence for people."""
+
+    code: str
+    message: str
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """One entry of the transcript. `status` and `error` are there when the turn did not end well."""
+
+    message_id: str
+    role: Role
+    content: str
+    parts: list[dict[str, Any]] | UnsetType = UNSET
+    origin: dict[str, Any] | UnsetType = UNSET
+    turn_id: str | UnsetType = UNSET
+    status: MessageStatus | UnsetType = UNSET
+    error: Failure | UnsetType = UNSET
+    at_ms: int
+
+
+class UsageFigures(Struct, frozen=True):
+    """Tokens and requests of model calls. They only grow."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    requests: int = 0
+
+
+class Usage(Struct, frozen=True):
+    """What a session's model calls cost, in total and by model."""
+
+    totals: UsageFigures = UsageFigures()
+    by_model: dict[str, UsageFigures] = field(default_factory=dict)
+
+
+class ReadView(Struct, frozen=True, kw_only=True):
+    """The transcript as readers see it: the newest messages, and whether older ones were left out."""
+
+    messages: tuple[Message, ...] = ()
+    agent_frame_id: str = INITIAL_FRAME
+    turn_index: int = 0
+    truncated: bool = False
+
+
+class NewSession(Struct, frozen=True, kw_only=True):
+    """A session before the store has it."""
+
+    session_id: str
+    policy: Policy = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=dict)
+
+
+class SessionRecord(Struct, frozen=True, kw_only=True):
+    """A session's stored head: all that is not a message, a batch or a stamp. Its size does not grow with the transcript."""
+
+    session_id: str
+    revision: int
+    turn_index: int
+    agent_frame_id: str
+    policy: Policy
+    metadata: Metadata
+    usage: Usage
+    title: str
+    created_at_ms: int
+    updated_at_ms: int
+
+
+class SessionEntry(Struct, frozen=True, kw_only=True):
+    """One line of the session list. `pending` counts the batches waiting for their turn."""
+
+    session_id: str
+    status: Status
+    revision: int
+    updated_at_ms: int
+    metadata: Metadata
+    pending: int
+    title: str
+
+
+class SessionPage(Struct, frozen=True):
+    """Sessions, newest activity first. `next` is the `after` of the page that follows, or none."""
+
+    sessions: tuple[SessionEntry, ...]
+    next: str | None
+
+
+class MessagePage(Struct, frozen=True):
+    """Messages, oldest first. `next` is the `before` of the next older page, or none."""
+
+    messages: tuple[Message, ...]
+    next: str | None

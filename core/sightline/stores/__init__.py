@@ -1,0 +1,1 @@
+"""Adapters: where sessions, work and the live log are kept. They hold no policy; the rules decide."""

@@ -1,0 +1,210 @@
+"""What an agent is, and what it gets.
+
+An agent is an async callable that takes a `Turn`, says things through it, and returns. It owns nothing durable: what it says is
+shown live at once and becomes history when the turn is committed. It may be run again from the start after a crash, so its side effects
+happen at least once; the transcript gets the turn exactly once.
+
+An agent is cancelled by the ordinary asyncio cancellation: clean up and let `CancelledError` pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from sightline.clock import Clock
+from sightline.observation.activities import (
+    Activity,
+    AssistantProseDelta,
+    InputMessage,
+    ModelRequestStarted,
+    ReasoningDelta,
+    ToolCallCompleted,
+    ToolCallStarted,
+    UsageReported,
+)
+from sightline.session.model import Message, Policy, Usage, UsageFigures
+from sightline.session.rules import add_usage
+
+__all__ = ["Agent", "AgentError", "Emit", "History", "Turn", "TurnOver"]
+
+Emit = Callable[[Activity, str], None]
+"""Shows one activity under a correlation id."""
+
+History = Callable[[int], Awaitable[tuple[Message, ...]]]
+"""The newest so many messages of the transcript, oldest first."""
+
+
+class Agent(Protocol):
+    async def __call__(self, turn: Turn, /) -> None:
+        """Do the turn. An exception ends it as failed, with the exception's message."""
+        ...
+
+
+class AgentError(Exception):
+    """An agent's own word that the turn failed: the message is shown as it is, without the class name."""
+
+
+class TurnOver(RuntimeError):
+    """The agent went on talking after its turn had ended; nobody listens."""
+
+
+class Turn:
+    """One attempt at one turn, as the agent sees it. `attempt` counts from 1; `input` is what the user said."""
+
+    def __init__(
+        self,
+        *,
+        session_id: str,
+        turn_id: str,
+        attempt: int,
+        input: tuple[InputMessage, ...],  # noqa: A002 - the word of the domain
+        policy: Policy,
+        clock: Clock,
+        emit: Emit,
+        history: History,
+    ) -> None:
+        self.session_id = session_id
+        self.turn_id = turn_id
+        self.attempt = attempt
+        self.input = input
+        self.policy = policy
+        self.clock = clock
+        self._emit = emit
+        self._history = history
+        self._over = False
+        self._steps = 0
+        self._iteration = 0
+        self._correlation = self._next_correlation()
+        self._correlations = [self._correlation]
+        self._parts: list[_Part] = []
+        self._used = Usage()
+
+    def text(self, text: str) -> None:
+        """Say something. Shown at once; never waits. An empty text says nothing."""
+        self._say("text", text, AssistantProseDelta(text=text))
+
+    def reasoning(self, text: str) -> None:
+        """Think aloud: shown on its own channel, not part of the answer."""
+        self._say("reasoning", text, ReasoningDelta(text=text))
+
+    def model_request(self) -> None:
+        """Mark the beginning of another request to a model; what follows belongs together."""
+        self._iteration += 1
+        self._renew_correlation()
+        self._show(ModelRequestStarted(protocol_iteration=self._iteration), self._correlation)
+
+    async def tool_call(self, name: str, args: Any, run: Callable[[], Awaitable[Any]]) -> Any:
+        """Run a tool and show its call: started, then completed or failed. Returns the output; an exception of `run` passes on.
+
+        `args` and the output must be what JSON can hold.
+        """
+        correlation = self._next_correlation()
+        self._correlations.append(correlation)
+        self._show(ToolCallStarted(call_id=correlation, name=name, args=args), correlation)
+        part = _Part("tool_call", call_id=correlation, name=name, args=args, state="running")
+        self._parts.append(part)
+        started = self.clock.monotonic()
+        try:
+            output = await run()
+        except Exception as error:
+            self._tool_ended(part, str(error), "failed", started)
+            raise
+        self._tool_ended(part, output, "completed", started)
+        self._renew_correlation()
+        return output
+
+    def usage(self, model: str, figures: UsageFigures) -> None:
+        """Account for a model call; the figures are added."""
+        self._used = add_usage(self._used, Usage(figures, {model: figures}))
+        self._show(
+            UsageReported(
+                protocol_iteration=self._iteration, usage=figures, cumulative=self._used.totals
+            ),
+            self._correlation,
+        )
+
+    async def messages(self, newest: int = 50) -> tuple[Message, ...]:
+        """The newest so many messages of the committed transcript, oldest first. This turn's input is not among them."""
+        return await self._history(newest)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait on the kernel's clock; zero lets others run."""
+        await self.clock.sleep(seconds)
+
+    def end(self) -> None:
+        """Called by the driver: nothing more may be said."""
+        self._over = True
+
+    @property
+    def answer(self) -> str:
+        """The text said so far."""
+        return "".join(part.text for part in self._parts if part.type == "text")
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """What was said, thought and called so far, in order; empty when it is text alone."""
+        if all(part.type == "text" for part in self._parts):
+            return []
+        return [part.as_json() for part in self._parts]
+
+    @property
+    def used(self) -> Usage:
+        return self._used
+
+    @property
+    def correlations(self) -> tuple[str, ...]:
+        """Every correlation under which something was shown: what a retry has to take back."""
+        return tuple(self._correlations)
+
+    def _say(self, channel: str, text: str, activity: Activity) -> None:
+        if not text:
+            return
+        self._show(activity, self._correlation)
+        if self._parts and self._parts[-1].type == channel:
+            self._parts[-1].pieces.append(text)
+        else:
+            self._parts.append(_Part(channel, text))
+
+    def _show(self, activity: Activity, correlation: str) -> None:
+        if self._over:
+            raise TurnOver(f"turn {self.turn_id} has ended")
+        self._emit(activity, correlation)
+
+    def _tool_ended(self, part: _Part, output: Any, state: Any, started: float) -> None:
+        part.facts.update(output=output, state=state)
+        self._show(
+            ToolCallCompleted(
+                call_id=part.facts["call_id"],
+                name=part.facts["name"],
+                args=part.facts["args"],
+                output=output,
+                duration_ms=round((self.clock.monotonic() - started) * 1000),
+                state=state,
+            ),
+            part.facts["call_id"],
+        )
+
+    def _next_correlation(self) -> str:
+        self._steps += 1
+        return f"{self.turn_id}.{self.attempt}.{self._steps}"
+
+    def _renew_correlation(self) -> None:
+        self._correlation = self._next_correlation()
+        self._correlations.append(self._correlation)
+
+
+class _Part:
+    __slots__ = ("facts", "pieces", "type")
+
+    def __init__(self, kind: str, text: str = "", **facts: Any) -> None:
+        self.type = kind
+        self.pieces = [text]
+        self.facts = facts
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"type": self.type, **self.facts} if self.facts else {"type": self.type, "text": self.text}

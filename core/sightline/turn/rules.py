@@ -1,0 +1,104 @@
+"""Decisions about a turn: what it runs on, what it leaves behind, when it is given up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from msgspec import UNSET, UnsetType, structs
+
+from sightline.observation.activities import InputMessage, Outcome
+from sightline.queue.model import Batch, Claim
+from sightline.queue.rules import text_of
+from sightline.session.model import Failure, Message
+from sightline.turn.commit import batch_end
+
+__all__ = [
+    "GAVE_UP",
+    "assistant_message",
+    "early_outcome",
+    "ended_batches",
+    "gave_up",
+    "input_messages",
+    "user_messages",
+]
+
+GAVE_UP = "engine_gave_up"
+
+
+def input_messages(batches: Iterable[Batch]) -> tuple[InputMessage, ...]:
+    """What the turn runs on: one message for each batch that says something."""
+    return tuple(
+        InputMessage(role="user", content=text, source_key=batch.source_key)
+        for batch in batches
+        if (text := text_of(batch))
+    )
+
+
+def early_outcome(claim: Claim, max_attempts: int) -> Outcome | None:
+    """How a claimed turn ends without being run: its cancellation came first, or too many attempts died. None: run it."""
+    if claim.cancel_requested is not None:
+        return Outcome(status="cancelled", reason=claim.cancel_requested)
+    if claim.attempt > max_attempts:
+        sentence = f"given up after {max_attempts} attempts that did not come to an end"
+        return Outcome(status="failed", error=Failure(GAVE_UP, sentence))
+    return None
+
+
+def gave_up(outcome: Outcome) -> bool:
+    """Whether the turn ended without another attempt; then the claim that ended it is not counted as one."""
+    return not isinstance(outcome.error, UnsetType) and outcome.error.code == GAVE_UP
+
+
+def user_messages(
+    claim: Claim, inputs: Sequence[InputMessage], message_ids: Sequence[str], at_ms: int
+) -> tuple[Message, ...]:
+    """The input as history: it stays also when the turn failed or was cancelled."""
+    return tuple(
+        Message(
+            message_id=message_id,
+            role="user",
+            content=message.content,
+            origin=_origin(message.source_key),
+            turn_id=claim.turn_id,
+            at_ms=at_ms,
+        )
+        for message, message_id in zip(inputs, message_ids, strict=True)
+    )
+
+
+def _origin(source_key: str | UnsetType) -> dict[str, Any] | UnsetType:
+    return UNSET if isinstance(source_key, UnsetType) else {"source_key": source_key}
+
+
+def assistant_message(
+    outcome: Outcome, *, content: str, parts: list[dict[str, Any]], message_id: str, turn_id: str, at_ms: int
+) -> Message | None:
+    """What the agent said so far. A turn that did not end well leaves a message even when nothing was said, so that history tells."""
+    ended_well = outcome.status == "completed"
+    if ended_well and not content and not parts:
+        return None
+    return Message(
+        message_id=message_id,
+        role="assistant",
+        content=content,
+        parts=parts or UNSET,
+        turn_id=turn_id,
+        status=UNSET if outcome.status == "completed" else outcome.status,
+        error=outcome.error,
+        at_ms=at_ms,
+    )
+
+
+def ended_batches(claim: Claim, outcome: Outcome, *, charge: bool) -> tuple[Batch, ...]:
+    """The claim's batches as the commit leaves them."""
+    return tuple(
+        structs.replace(
+            batch,
+            state=batch_end(outcome),
+            turn_id=claim.turn_id,
+            attempts=batch.attempts if charge else batch.attempts - 1,
+            error=outcome.error,
+        )
+        for batch in claim.batches
+    )
