@@ -307,9 +307,7 @@ class SchemaTooNew(StartupError):
         self.known = known
 
     def __str__(self) -> str:
-        return (
-            f"{self.path} has schema version {self.found}, newer than version {self.known} that this release knows"
-        )
+        return f"{self.path} has schema version {self.found}, newer than version {self.known} that this release knows"
 
 
 class StoreUnusable(StartupError):

@@ -24,7 +24,16 @@ from sightline.observation.port import SessionLoader
 from sightline.observation.replay import LiveReplayStore
 from sightline.queue.model import Batch, Cancellation, Draft, Enqueued
 from sightline.queue.runner import QueuedWorkRunner
-from sightline.session.model import Message, MessagePage, Metadata, NewSession, Policy, ReadView, SessionPage, Status
+from sightline.session.model import (
+    Message,
+    MessagePage,
+    Metadata,
+    NewSession,
+    Policy,
+    ReadView,
+    SessionPage,
+    Status,
+)
 from sightline.session.port import SessionStore
 from sightline.turn.agent import Agent
 from sightline.turn.driver import TurnDriver, TurnStore, queue_change
@@ -257,9 +266,7 @@ class Kernel:
             )
             return batch, handle.cursor
 
-    async def cancel_from(
-        self, session_id: str, batch_id: str
-    ) -> tuple[tuple[Batch, ...], tuple[Batch, ...], str]:
+    async def cancel_from(self, session_id: str, batch_id: str) -> tuple[tuple[Batch, ...], tuple[Batch, ...], str]:
         """Cancel a batch and every later pending one: (cancelled, kept because claimed, cursor)."""
         async with self.opened(session_id) as handle:
             cancelled, kept = await self._store.cancel_from(

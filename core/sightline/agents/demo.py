@@ -47,9 +47,7 @@ async def _stream(turn: Turn, rest: str) -> None:
     assert match is not None
     count, every, size = (int(match[name] or 0) for name in ("count", "every", "size"))
     if count > _MAX_DELTAS or size > _MAX_DELTA_BYTES or every > _MAX_SLEEP_MS:
-        raise AgentError(
-            f"stream goes up to {_MAX_DELTAS} deltas of {_MAX_DELTA_BYTES} bytes every {_MAX_SLEEP_MS} ms"
-        )
+        raise AgentError(f"stream goes up to {_MAX_DELTAS} deltas of {_MAX_DELTA_BYTES} bytes every {_MAX_SLEEP_MS} ms")
     for index in range(count):
         if index and every:
             await turn.sleep(every / 1000)
@@ -107,7 +105,7 @@ async def _add(turn: Turn, args: Any) -> Any:
     if not isinstance(numbers, list) or not all(
         isinstance(number, int | float) and not isinstance(number, bool) for number in numbers
     ):
-        raise AgentError("add takes numbers, as in {\"a\": 1, \"b\": 2}")
+        raise AgentError('add takes numbers, as in {"a": 1, "b": 2}')
     return sum(numbers)
 
 
@@ -118,7 +116,7 @@ async def _now(turn: Turn, args: Any) -> Any:
 async def _slow(turn: Turn, args: Any) -> Any:
     wait = args.get("ms", 1000) if isinstance(args, dict) else 1000
     if isinstance(wait, bool) or not isinstance(wait, int) or not 0 <= wait <= _MAX_SLEEP_MS:
-        raise AgentError(f"slow takes {{\"ms\": N}} with N from 0 to {_MAX_SLEEP_MS}")
+        raise AgentError(f'slow takes {{"ms": N}} with N from 0 to {_MAX_SLEEP_MS}')
     await turn.sleep(wait / 1000)
     return f"waited {wait} ms"
 
@@ -135,9 +133,7 @@ _COMMANDS: dict[str, _Command] = {
 }
 
 _FORMS = {
-    "stream": re.compile(
-        r"(?P<count>\d{1,9})(?: every (?P<every>\d{1,9}))?(?: size (?P<size>\d{1,9}))?", re.ASCII
-    ),
+    "stream": re.compile(r"(?P<count>\d{1,9})(?: every (?P<every>\d{1,9}))?(?: size (?P<size>\d{1,9}))?", re.ASCII),
     "sleep": re.compile(r"\d{1,9}", re.ASCII),
     "fail": re.compile(r".*", re.DOTALL),
     "tool": re.compile(r"\S+(?: .*)?", re.DOTALL),

@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from sightline.observation.activities import Activity, Outcome, UnknownActivity
 from sightline.queue.model import BatchSummary
-from sightline.session.model import Message, Usage
+from sightline.session.model import Message, Tools, Usage
 
 __all__ = [
     "KINDS",
@@ -86,7 +86,7 @@ class ResidentChanged(Struct, frozen=True, kw_only=True):
     """The changed ones of these; an absent one did not change."""
 
     policy: dict[str, Any] | UnsetType = UNSET
-    tools: dict[str, Any] | UnsetType = UNSET
+    tools: Tools | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
 
 

@@ -222,9 +222,7 @@ class _LiveFold:
 
     @classmethod
     def resume(cls, live: Live) -> _LiveFold:
-        started = TurnStarted(
-            turn_id=live.turn_id, attempt=live.attempt, boundary=live.boundary, input=live.input
-        )
+        started = TurnStarted(turn_id=live.turn_id, attempt=live.attempt, boundary=live.boundary, input=live.input)
         folded = cls(started, live.started_at_ms)
         folded.segments = [(segment.correlation_id, segment.channel, [segment.text]) for segment in live.segments]
         folded.tool_calls = list(live.tool_calls)
@@ -321,5 +319,3 @@ def _merge(kept: dict[str, dict[str, Any]], changed: Iterable[dict[str, Any]], k
             kept.pop(entry[key], None)
         else:
             kept[entry[key]] = entry
-
-

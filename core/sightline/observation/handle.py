@@ -23,7 +23,7 @@ from sightline.observation.model import Observation, SessionState
 from sightline.observation.replay import Entry, LiveReplayStore, ReplaySubscription
 from sightline.queue.model import Batch
 from sightline.queue.rules import summary_of
-from sightline.session.model import ReadView
+from sightline.session.model import ReadView, Tools
 from sightline.session.rules import status_of
 
 __all__ = ["Change", "Gap", "Opening", "RuntimeHandle"]
@@ -108,8 +108,7 @@ class RuntimeHandle:
         published = False
         try:
             events = [
-                self._event(change, cursor, now)
-                for change, cursor in zip(changes, reservation.cursors, strict=True)
+                self._event(change, cursor, now) for change, cursor in zip(changes, reservation.cursors, strict=True)
             ]
             # Encoded before anything is installed: data that JSON cannot hold fails here and has changed nothing.
             entries = [
@@ -178,9 +177,9 @@ class RuntimeHandle:
         opening = self._open_here(None, wake)
         return Opening(cursor=opening.cursor, subscription=opening.subscription)
 
-    def reopen_after_lag(self, last_cursor: str, wake: Callable[[], None]) -> Opening:
-        """Go on after a subscription that fell behind the log: always a gap, `lagged`."""
-        return self._open_here((last_cursor, "lagged"), wake)
+    def reopen_after_lag(self, last_cursor: str, wake: Callable[[], None], reason: str = "lagged") -> Opening:
+        """Go on after a subscription that fell behind the log or met a hole in it: always a gap."""
+        return self._open_here((last_cursor, reason), wake)
 
     def replay_after(self, cursor: Cursor) -> Sequence[Entry] | ReplayGap:
         """The events after the cursor, or why they cannot be told."""
@@ -212,9 +211,7 @@ class RuntimeHandle:
             assert not isinstance(subscription, str), "the tail is always a place to begin"
         if gap is None:
             return Opening(cursor=view.cursor, subscription=subscription, observation=view)
-        return Opening(
-            cursor=view.cursor, subscription=subscription, observation=view, gap=self.gap(*gap)[0]
-        )
+        return Opening(cursor=view.cursor, subscription=subscription, observation=view, gap=self.gap(*gap)[0])
 
     def attach(self, closer: Callable[[str], None]) -> None:
         """Be called with a reason when the session ends under its observers (`session_deleted`)."""
@@ -253,6 +250,6 @@ def _first_observation(state: SessionState, cursor: str) -> Observation:
         ),
         live=None,
         usage=record.usage,
-        tools={"generation": 0, "catalog": [], "error": None},
+        tools=Tools(),
         queue=queue,
     )

@@ -8,9 +8,9 @@ from msgspec import UNSET, Struct, UnsetType
 
 from sightline.observation.activities import InputMessage
 from sightline.queue.model import Batch, BatchSummary
-from sightline.session.model import Message, Metadata, Policy, ReadView, SessionRecord, Status, Usage
+from sightline.session.model import Message, Metadata, Policy, ReadView, SessionRecord, Status, Tools, Usage
 
-__all__ = ["GapReason", "Live", "Observation", "Segment", "SessionState", "ToolCall", "Tools", "newest"]
+__all__ = ["GapReason", "Live", "Observation", "Segment", "SessionState", "ToolCall", "newest"]
 
 GapReason = Literal["trimmed", "unavailable", "lagged"]
 
@@ -48,14 +48,6 @@ class Live(Struct, frozen=True, kw_only=True):
     error: str | UnsetType = UNSET
 
 
-class Tools(Struct, frozen=True, kw_only=True):
-    """The tool surface; empty for agents that keep their tools to themselves."""
-
-    generation: int = 0
-    catalog: tuple[dict[str, Any], ...] = ()
-    error: str | None = None
-
-
 class Observation(Struct, frozen=True, kw_only=True):
     """A session as of `cursor`. Folding the events after the cursor into it gives every later observation."""
 
@@ -68,7 +60,7 @@ class Observation(Struct, frozen=True, kw_only=True):
     read_view: ReadView
     live: Live | None
     usage: Usage
-    tools: Tools | dict[str, Any]
+    tools: Tools
     queue: tuple[BatchSummary, ...]
     requests: tuple[dict[str, Any], ...] = ()
     processes: tuple[dict[str, Any], ...] = ()
@@ -90,12 +82,8 @@ def newest(observation: Observation, count: int) -> Observation:
     if len(view.messages) <= count:
         return observation
     kept = view.messages[len(view.messages) - count :]
-    cut = ReadView(
-        messages=kept, agent_frame_id=view.agent_frame_id, turn_index=view.turn_index, truncated=True
-    )
+    cut = ReadView(messages=kept, agent_frame_id=view.agent_frame_id, turn_index=view.turn_index, truncated=True)
     return Observation(
-        **{
-            name: getattr(observation, name) for name in Observation.__struct_fields__ if name != "read_view"
-        },
+        **{name: getattr(observation, name) for name in Observation.__struct_fields__ if name != "read_view"},
         read_view=cut,
     )

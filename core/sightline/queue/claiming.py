@@ -33,9 +33,7 @@ class Candidate(Struct, frozen=True):
     held_until_ms: int | None = None
 
     def is_held(self, now: int) -> bool:
-        return (
-            self.batch.state is BatchState.CLAIMED and self.held_until_ms is not None and self.held_until_ms > now
-        )
+        return self.batch.state is BatchState.CLAIMED and self.held_until_ms is not None and self.held_until_ms > now
 
     def is_eligible(self, now: int) -> bool:
         return self.batch.available_at_ms <= now and not self.is_held(now)
@@ -51,7 +49,10 @@ def select(
     if not eligible:
         return _nothing(candidates, now)
     head, *rest = eligible
-    if boundary is Boundary.ACTIVE_TURN_CHECKPOINT and head.delivery_policy is not DeliveryPolicy.EARLIEST_SAFE_BOUNDARY:
+    if (
+        boundary is Boundary.ACTIVE_TURN_CHECKPOINT
+        and head.delivery_policy is not DeliveryPolicy.EARLIEST_SAFE_BOUNDARY
+    ):
         return NothingClaimed("delivery_boundary_blocked")
     if head.turn_id is not UNSET:
         return (head, *(batch for batch in rest if batch.turn_id == head.turn_id))

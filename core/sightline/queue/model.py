@@ -228,5 +228,3 @@ class Cancellation(Struct, frozen=True, kw_only=True):
     turn_id: str | None
     state: CancelState
     batches: tuple[Batch, ...] = ()
-
-

@@ -19,6 +19,7 @@ __all__ = [
     "SessionPage",
     "SessionRecord",
     "Status",
+    "Tools",
     "Usage",
     "UsageFigures",
 ]
@@ -79,6 +80,14 @@ class ReadView(Struct, frozen=True, kw_only=True):
     agent_frame_id: str = INITIAL_FRAME
     turn_index: int = 0
     truncated: bool = False
+
+
+class Tools(Struct, frozen=True, kw_only=True):
+    """The tool surface; empty for agents that keep their tools to themselves."""
+
+    generation: int = 0
+    catalog: tuple[dict[str, Any], ...] = ()
+    error: str | None = None
 
 
 class NewSession(Struct, frozen=True, kw_only=True):

@@ -20,9 +20,7 @@ __all__ = ["SessionStore"]
 class SessionStore(Protocol):
     """Sessions and their transcripts."""
 
-    async def create_session(
-        self, new: NewSession, now: int, then: Callable[[SessionRecord], None]
-    ) -> SessionRecord:
+    async def create_session(self, new: NewSession, now: int, then: Callable[[SessionRecord], None]) -> SessionRecord:
         """Store a new session at revision 0. Raises SessionExists, SessionDeleted (the id is fenced)."""
         ...
 

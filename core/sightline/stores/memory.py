@@ -105,9 +105,7 @@ class MemoryStore:
 
     # Sessions
 
-    async def create_session(
-        self, new: NewSession, now: int, then: Callable[[SessionRecord], None]
-    ) -> SessionRecord:
+    async def create_session(self, new: NewSession, now: int, then: Callable[[SessionRecord], None]) -> SessionRecord:
         if new.session_id in self._deleted:
             raise SessionDeleted(new.session_id)
         if new.session_id in self._sessions:
@@ -186,9 +184,7 @@ class MemoryStore:
         if not cancelled and sum(1 for _ in session.open_rows()) >= max_open:
             raise QueueFull(draft.session_id, max_open)
         self._sequence += 1
-        batch = new_batch(
-            draft, batch_id=batch_id, enqueue_seq=self._sequence, now=now, cancelled=cancelled
-        )
+        batch = new_batch(draft, batch_id=batch_id, enqueue_seq=self._sequence, now=now, cancelled=cancelled)
         session.rows[batch_id] = _Row(batch, fingerprint, ended_at_ms=now if cancelled else None)
         if key is not None:
             session.by_key[key] = batch_id
@@ -251,9 +247,7 @@ class MemoryStore:
             row.batch = structs.replace(row.batch, state=BatchState.PENDING, attempts=attempts)
         then(tuple(row.batch for row in rows))
 
-    async def cancel_batch(
-        self, session_id: str, batch_id: str, *, now: int, then: Callable[[Batch], None]
-    ) -> Batch:
+    async def cancel_batch(self, session_id: str, batch_id: str, *, now: int, then: Callable[[Batch], None]) -> Batch:
         row = self._row(session_id, batch_id)
         if row.batch.state is not BatchState.PENDING:
             raise BatchNotCancellable(batch_id, row.batch.state)
@@ -270,9 +264,7 @@ class MemoryStore:
         then: Callable[[tuple[tuple[Batch, ...], tuple[Batch, ...]]], None],
     ) -> tuple[tuple[Batch, ...], tuple[Batch, ...]]:
         first = self._row(session_id, batch_id).batch.enqueue_seq
-        later = [
-            row for row in self._session(session_id).open_rows() if row.batch.enqueue_seq >= first
-        ]
+        later = [row for row in self._session(session_id).open_rows() if row.batch.enqueue_seq >= first]
         cancelled = tuple(
             _end(row, BatchState.CANCELLED, now) for row in later if row.batch.state is BatchState.PENDING
         )
@@ -446,9 +438,7 @@ class MemoryStore:
 
 
 def _held(session: _Session, claim_id: str, lease_token: str) -> list[_Row]:
-    return [
-        row for row in session.open_rows() if row.claim_id == claim_id and row.lease_token == lease_token
-    ]
+    return [row for row in session.open_rows() if row.claim_id == claim_id and row.lease_token == lease_token]
 
 
 def _end(row: _Row, state: BatchState, now: int) -> Batch:

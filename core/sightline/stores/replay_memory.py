@@ -168,9 +168,7 @@ class MemoryReplayStore:
             entries = ring.entries[ring.after(cursor.position) :]
         return gap or find_revision_gap(cursor, revision, entries[-1].revision if entries else None) or entries
 
-    def subscribe_after(
-        self, cursor: Cursor, revision: int, wake: Callable[[], None]
-    ) -> _Subscription | ReplayGap:
+    def subscribe_after(self, cursor: Cursor, revision: int, wake: Callable[[], None]) -> _Subscription | ReplayGap:
         replay = self.replay_after(cursor, revision)
         if isinstance(replay, str):
             return replay

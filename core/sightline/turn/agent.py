@@ -58,7 +58,7 @@ class Turn:
         session_id: str,
         turn_id: str,
         attempt: int,
-        input: tuple[InputMessage, ...],  # noqa: A002 - the word of the domain
+        input: tuple[InputMessage, ...],
         policy: Policy,
         clock: Clock,
         emit: Emit,
@@ -118,9 +118,7 @@ class Turn:
         """Account for a model call; the figures are added."""
         self._used = add_usage(self._used, Usage(figures, {model: figures}))
         self._show(
-            UsageReported(
-                protocol_iteration=self._iteration, usage=figures, cumulative=self._used.totals
-            ),
+            UsageReported(protocol_iteration=self._iteration, usage=figures, cumulative=self._used.totals),
             self._correlation,
         )
 

@@ -16,7 +16,14 @@ from msgspec import structs
 from sightline.clock import Clock
 from sightline.errors import Conflict, NotFound, SessionDeleted, StoreUnavailable
 from sightline.ids import Ids
-from sightline.observation.activities import Activity, InputMessage, Outcome, Retracted, TurnEnded, TurnStarted
+from sightline.observation.activities import (
+    Activity,
+    InputMessage,
+    Outcome,
+    Retracted,
+    TurnEnded,
+    TurnStarted,
+)
 from sightline.observation.events import Committed, QueueChanged, TurnActivity
 from sightline.observation.handle import Change, RuntimeHandle
 from sightline.queue.model import CLAIM_TTL_MS, Batch, BatchState, Boundary, Claim, NothingClaimed
@@ -202,9 +209,7 @@ class TurnDriver:
             return None
         return Outcome(status="cancelled", reason=running.cancel_reason)
 
-    def _commit_of(
-        self, handle: RuntimeHandle, running: _Running, outcome: Outcome, started_ms: int
-    ) -> TurnCommit:
+    def _commit_of(self, handle: RuntimeHandle, running: _Running, outcome: Outcome, started_ms: int) -> TurnCommit:
         claim, turn = running.claim, running.turn
         turn.end()
         now = self._clock.now_ms()

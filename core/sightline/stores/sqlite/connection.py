@@ -1,7 +1,7 @@
 """Opening the file: the lock, the pragmas, the schema.
 
-The lock is an exclusive `flock` on a file beside the database. It goes with the process, however that ends, so a server that is
-started again takes over at once, and a second one on the same file is refused.
+The lock is an exclusive `flock` on a file beside the database. It goes with the process, however that ends, so a
+server that is started again takes over at once, and a second one on the same file is refused.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ class Lock:
             raise StoreUnusable(str(path), error.strerror or str(error)) from None
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
             file.close()
-            raise StoreLocked(str(path)) from None
+            if isinstance(error, BlockingIOError):
+                raise StoreLocked(str(path)) from None
+            raise StoreUnusable(str(path), error.strerror or str(error)) from None
         self._file = file
 
     def release(self) -> None:
@@ -52,14 +54,15 @@ class Lock:
 def connect(path: Path, synchronous: Synchronous, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection for one thread. Transactions are begun by hand: nothing is opened behind our back."""
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}", uri=True, isolation_level=None,
-        check_same_thread=False, cached_statements=256,
+        f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
     )
     connection.row_factory = sqlite3.Row
     try:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-        if not read_only:
-            _switch_to_wal(connection)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA temp_store = MEMORY")
@@ -83,7 +86,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """A write transaction, immediate from the start: a read that turns into a write later could fail for good."""
+    """A write transaction, immediate from the start: a read that becomes a write later could fail for good."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -108,6 +111,8 @@ def migrate_schema(connection: sqlite3.Connection, path: Path) -> tuple[int, int
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     if before > len(MIGRATIONS):
         raise SchemaTooNew(str(path), before, len(MIGRATIONS))
+    # Only now, because the switch is written into the file, and a file that is not ours stays as it is.
+    _switch_to_wal(connection)
     for version, script in enumerate(MIGRATIONS[before:], before + 1):
         with transaction(connection):
             for statement in script:

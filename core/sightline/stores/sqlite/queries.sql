@@ -90,6 +90,13 @@ WHERE session_id = :session_id AND ended_at_ms IS NULL AND available_at_ms <= :n
     AND (state = 'pending' OR claim_expires_at_ms <= :now)
 ORDER BY enqueue_seq LIMIT :limit;
 
+-- name: turn_candidates
+-- The same for the members of a turn that was begun before: it is taken again whole.
+SELECT * FROM batches
+WHERE session_id = :session_id AND ended_at_ms IS NULL AND turn_id = :turn_id AND available_at_ms <= :now
+    AND (state = 'pending' OR claim_expires_at_ms <= :now)
+ORDER BY enqueue_seq;
+
 -- name: all_candidates
 -- Every open row, to say why there is nothing to claim.
 SELECT * FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL ORDER BY enqueue_seq;
@@ -146,7 +153,7 @@ SELECT min(available_at_ms) FROM batches WHERE state = 'pending' AND available_a
 
 -- name: purge_ended
 DELETE FROM batches WHERE enqueue_seq IN (
-    SELECT enqueue_seq FROM batches WHERE ended_at_ms IS NOT NULL AND ended_at_ms < :before ORDER BY ended_at_ms LIMIT :limit
+    SELECT enqueue_seq FROM batches WHERE ended_at_ms IS NOT NULL AND ended_at_ms < :before ORDER BY ended_at_ms, enqueue_seq LIMIT :limit
 );
 
 -- name: get_stamp

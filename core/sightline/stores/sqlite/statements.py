@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from importlib.resources import files
+from typing import Any
 
-__all__ = ["MIGRATIONS", "QUERIES", "split"]
+__all__ = ["MIGRATIONS", "QUERIES", "first", "run", "split"]
 
 
 def split(script: str) -> list[str]:
@@ -34,12 +35,20 @@ def _load_queries() -> dict[str, str]:
 
 def _load_migrations() -> tuple[tuple[str, ...], ...]:
     folder = files(__package__) / "migrations"
-    scripts = sorted(
-        (entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name
-    )
+    scripts = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
     return tuple(tuple(split(script.read_text(encoding="utf-8"))) for script in scripts)
 
 
 QUERIES = _load_queries()
 MIGRATIONS = _load_migrations()
 """One script for each schema version, from 1; a script brings a database of the version before to its own."""
+
+
+def run(db: sqlite3.Connection, query: str, **values: Any) -> sqlite3.Cursor:
+    """Execute the named query."""
+    return db.execute(QUERIES[query], values)
+
+
+def first(db: sqlite3.Connection, query: str, **values: Any) -> Any:
+    """The first row of the named query, or none."""
+    return run(db, query, **values).fetchone()

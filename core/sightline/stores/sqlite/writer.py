@@ -1,8 +1,8 @@
-"""The writer thread: all writes go through one connection, and those that wait at the same moment share a transaction.
+"""The writer thread: all writes go through one connection; those that wait at one moment share a transaction.
 
-A durable commit costs one sync of the disk, however much it holds; so the more callers wait, the cheaper each is. Inside the shared
-transaction every operation has a savepoint: a refusal rolls back its own work and nobody else's. Results are handed to the event loop
-once per group, in commit order.
+A durable commit costs one sync of the disk, however much it holds; so the more callers wait, the cheaper each is.
+Inside the shared transaction every operation has a savepoint: a refusal rolls back its own work and nobody else's.
+Results are handed to the event loop once per group, in commit order.
 """
 
 from __future__ import annotations
@@ -65,13 +65,11 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    async def submit(
-        self, work: Callable[[sqlite3.Connection], _T], then: Callable[[_T], None] | None = None
-    ) -> _T:
+    async def submit(self, work: Callable[[sqlite3.Connection], _T], then: Callable[[_T], None] | None = None) -> _T:
         """Run `work` inside a transaction and return its result once that is durable.
 
-        A cancelled caller does not stop the work; `then` is called all the same. Raises what `work` raises; StoreUnavailable for
-        trouble with the database, after which the work may or may not be there.
+        A cancelled caller does not stop the work; `then` is called all the same. Raises what `work` raises;
+        StoreUnavailable for trouble with the database, after which the work may or may not be there.
         """
         if self._stopped:
             raise StoreUnavailable("it is closed")

@@ -1,0 +1,133 @@
+"""The transactions about sessions and their transcripts."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sightline.errors import InvalidInput, SessionDeleted, SessionExists, SessionNotFound
+from sightline.observation.model import SessionState
+from sightline.session.model import (
+    INITIAL_FRAME,
+    MessagePage,
+    NewSession,
+    SessionEntry,
+    SessionPage,
+    SessionRecord,
+    Status,
+    Usage,
+)
+from sightline.session.rules import status_of
+from sightline.stores.sqlite.rows import batch_of, decode, message_of, record_of, text
+from sightline.stores.sqlite.statements import first, run
+
+__all__ = [
+    "create_session",
+    "delete_session",
+    "head_of",
+    "list_sessions",
+    "load_session",
+    "page_messages",
+    "require_session",
+    "touch",
+]
+
+_NEWEST = 2**63 - 1
+
+
+def create_session(db: sqlite3.Connection, new: NewSession, now: int) -> SessionRecord:
+    if first(db, "is_deleted", session_id=new.session_id):
+        raise SessionDeleted(new.session_id)
+    if first(db, "session_exists", session_id=new.session_id):
+        raise SessionExists(new.session_id)
+    run(
+        db,
+        "insert_session",
+        session_id=new.session_id,
+        agent_frame_id=INITIAL_FRAME,
+        policy=text(new.policy),
+        metadata=text(new.metadata),
+        usage=text(Usage()),
+        now=now,
+        touched=touch(db),
+    )
+    return record_of(first(db, "get_session", session_id=new.session_id))
+
+
+def load_session(db: sqlite3.Connection, session_id: str, newest: int) -> SessionState:
+    head = head_of(db, session_id)
+    messages = _messages(db, session_id, _NEWEST, newest)
+    return SessionState(
+        record=record_of(head),
+        messages=tuple(message_of(message) for message in messages),
+        truncated=len(messages) < head["message_count"],
+        open_batches=tuple(batch_of(row) for row in run(db, "open_batches", session_id=session_id)),
+    )
+
+
+def list_sessions(db: sqlite3.Connection, limit: int, after: int | None, status: Status | None) -> SessionPage:
+    rows = run(
+        db, "list_sessions", after=_NEWEST if after is None else after, status=status, limit=limit + 1
+    ).fetchall()
+    page = rows[:limit]
+    more = len(rows) > limit
+    return SessionPage(tuple(_entry(row) for row in page), str(page[-1]["touched"]) if more and page else None)
+
+
+def page_messages(db: sqlite3.Connection, session_id: str, before: str | None, limit: int) -> MessagePage:
+    require_session(db, session_id)
+    end = _NEWEST
+    if before is not None:
+        row = first(db, "message_seq", session_id=session_id, message_id=before)
+        if row is None:
+            raise InvalidInput("before", "is no message of this session")
+        end = row["seq"]
+    rows = _messages(db, session_id, end, limit + 1)
+    more = len(rows) > limit
+    page = tuple(message_of(row) for row in rows[1 if more else 0 :])
+    return MessagePage(page, page[0].message_id if more and page else None)
+
+
+def delete_session(db: sqlite3.Connection, session_id: str, now: int) -> None:
+    require_session(db, session_id)
+    run(db, "delete_session", session_id=session_id)
+    run(db, "fence_session", session_id=session_id, now=now)
+
+
+def touch(db: sqlite3.Connection) -> int:
+    """The next number of the order in which sessions were active."""
+    return int(first(db, "next_touch")[0])
+
+
+def head_of(db: sqlite3.Connection, session_id: str) -> sqlite3.Row:
+    row: sqlite3.Row | None = first(db, "get_session", session_id=session_id)
+    if row is None:
+        raise _absent(db, session_id)
+    return row
+
+
+def require_session(db: sqlite3.Connection, session_id: str) -> None:
+    if first(db, "session_exists", session_id=session_id) is None:
+        raise _absent(db, session_id)
+
+
+def _absent(db: sqlite3.Connection, session_id: str) -> SessionDeleted | SessionNotFound:
+    deleted = first(db, "is_deleted", session_id=session_id) is not None
+    return SessionDeleted(session_id) if deleted else SessionNotFound(session_id)
+
+
+def _messages(db: sqlite3.Connection, session_id: str, before: int, limit: int) -> list[sqlite3.Row]:
+    rows = run(db, "newest_messages", session_id=session_id, before=before, limit=limit).fetchall()
+    rows.reverse()
+    return rows
+
+
+def _entry(row: sqlite3.Row) -> SessionEntry:
+    return SessionEntry(
+        session_id=row["session_id"],
+        status=status_of(asked=False, live=False, claimed=row["claimed"], pending=row["pending"]),
+        revision=row["revision"],
+        updated_at_ms=row["updated_at_ms"],
+        metadata=decode(row["metadata"], dict),
+        pending=row["pending"],
+        title=row["title"],
+    )

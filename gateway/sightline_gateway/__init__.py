@@ -1,0 +1,1 @@
+"""Sightline's gateway: the kernel over HTTP, WebSocket and server-sent events. The only place that knows HTTP."""

@@ -1,0 +1,136 @@
+"""The command line: `serve` and `migrate` on this machine's store; `send`, `tail`, `sessions` against a running gateway.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. Failures are one line on stderr, never a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from sightline.errors import StartupError
+from sightline_gateway.settings import URL_VARIABLE, SettingsError, add_flags, gateway_url, resolve
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    command: Callable[[argparse.Namespace], int] | None = getattr(arguments, "run", None)
+    if command is None:
+        parser.print_help()
+        return 2
+    try:
+        return command(arguments)
+    except SettingsError as error:
+        return _fail(str(error), 2)
+    except StartupError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"sightline: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sightline",
+        description="Durable agent sessions that can be watched live, left, and resumed without missing a word.",
+        epilog="`sightline COMMAND --help` tells more. Every flag of a server has an environment twin, shown in brackets.",
+    )
+    parser.add_argument("--version", action="version", version=f"sightline {version('sightline')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str, more: str = "") -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=f"{text}. {more}".strip())
+        command.set_defaults(run=run)
+        return command
+
+    serve = add(
+        "serve",
+        _serve,
+        "Serve sessions, and run their turns",
+        "When it is ready it prints one line, `listening on http://HOST:PORT`. SIGTERM drains; a second one stops at once.",
+    )
+    add_flags(serve, "serve")
+    migrate = add("migrate", _migrate, "Bring a store's schema up to date", "`serve` does this by itself.")
+    add_flags(migrate, "migrate")
+
+    send = add("send", _client("send"), "Send a turn to a session", "Creates the session if it is not there.")
+    send.add_argument("session", metavar="SESSION", help="session id")
+    send.add_argument("text", metavar="TEXT", nargs="+", help="what to say")
+    send.add_argument("--key", metavar="KEY", help="idempotency key; the same key again is the same turn")
+    send.add_argument("--wait", metavar="SECONDS", type=int, default=0, help="wait for the answer, at most 60 seconds")
+
+    tail = add(
+        "tail",
+        _client("tail"),
+        "Watch a session",
+        "Reconnects and resumes by itself until it is interrupted.",
+    )
+    tail.add_argument("session", metavar="SESSION", help="session id")
+    tail.add_argument("--cursor", metavar="CURSOR", help="resume behind this cursor; `now` begins at the tail")
+    tail.add_argument("--json", action="store_true", help="print every frame as one line of JSON")
+
+    sessions = add("sessions", _client("sessions"), "List sessions, newest activity first")
+    sessions.add_argument("--limit", metavar="N", type=int, default=50, help="at most so many; default 50")
+    sessions.add_argument("--json", action="store_true", help="print them as JSON, one a line")
+    for command in (send, tail, sessions):
+        command.add_argument(
+            "--url",
+            metavar="URL",
+            default=gateway_url(),
+            help=f"the gateway; now {gateway_url()} [{URL_VARIABLE}]",
+        )
+    return parser
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from sightline_gateway.server import run
+
+    # An agent is looked for where the command was given, as `python -m` would.
+    sys.path.insert(0, os.getcwd())
+    return run(resolve(vars(arguments)))
+
+
+def _migrate(arguments: argparse.Namespace) -> int:
+    from sightline.stores.sqlite import migrate
+    from sightline_gateway.server import store_path
+
+    settings = resolve(vars(arguments))
+    if settings.store == "memory:":
+        print("memory: has no schema")
+        return 0
+    before, after = migrate(store_path(settings.store))
+    print(f"{settings.store} is at schema version {after}" + ("" if before == after else f", was {before}"))
+    return 0
+
+
+def _client(name: str) -> Callable[[argparse.Namespace], int]:
+    def run(arguments: argparse.Namespace) -> int:
+        from sightline_gateway import remote
+
+        verb: Callable[[Any], int] = getattr(remote, name)
+        try:
+            return verb(arguments)
+        except remote.RemoteError as error:
+            return _fail(str(error), 1)
+
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""Work: turns in, cancels in, the queue as it stands (wire: section 4)."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
+
+from sightline.queue.model import (
+    Batch,
+    DeliveryPolicy,
+    Draft,
+    Group,
+    SlotPolicy,
+    TextItem,
+    TurnInput,
+    TurnInputPayload,
+)
+from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation
+from sightline_gateway.problems import ProblemError
+
+__all__ = ["OPERATIONS"]
+
+_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII)
+_WAIT = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?:;.*)?", re.ASCII)
+_MAX_WAIT = 60
+
+Time = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Key = Annotated[str, Meta(min_length=1, max_length=255)]
+Reason = Annotated[str, Meta(max_length=1_000)]
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class InputItems(Struct, forbid_unknown_fields=True):
+    """Items in order. Pictures (`image_ref`, `image_blobs`) are not taken yet."""
+
+    items: Annotated[list[TextItemIn | ImageItemIn], Meta(min_length=1, max_length=256)]
+    image_blobs: dict[str, str] | UnsetType = UNSET
+
+
+class TextItemIn(Struct, forbid_unknown_fields=True, tag="text", tag_field="type"):
+    text: str
+
+
+class ImageItemIn(Struct, forbid_unknown_fields=True, tag="image_ref", tag_field="type"):
+    id: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class GroupKey(Struct, forbid_unknown_fields=True):
+    group: Annotated[str, Meta(min_length=1, max_length=255)]
+
+
+class PostTurn(Struct):
+    """`input`: text, or items."""
+
+    input: Text | InputItems
+    delivery_policy: DeliveryPolicy = DeliveryPolicy.AFTER_CURRENT_TURN_COMMIT
+    slot_policy: SlotPolicy = SlotPolicy.EXCLUSIVE
+    merge_key: Literal["never", "payload_default"] | GroupKey = "never"
+    available_at_ms: Time = 0
+
+
+class PostCancel(Struct):
+    """Which turn: by its id, by the key of its work, or (neither) the one that runs."""
+
+    turn_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    reason: Reason = ""
+    idempotency_key: Key | None = None
+
+
+class QueueQuery(Struct):
+    """`pending`: what nobody has taken yet; `all`: also claimed and ended ones, as far as they are kept."""
+
+    state: Literal["pending", "all"] = "pending"
+
+
+class CancelQuery(Struct):
+    """`from`: cancel this batch and every later pending one."""
+
+    start: Annotated[str, Meta(min_length=1, max_length=200)] = msgspec.field(name="from")
+
+
+class BatchAnswer(Struct, frozen=True, kw_only=True):
+    """A batch, and a cursor: a stream that has passed it has shown this write."""
+
+    batch_id: str
+    session_id: str
+    enqueue_seq: int
+    state: str
+    delivery_policy: DeliveryPolicy
+    slot_policy: SlotPolicy
+    merge_key: Literal["never", "payload_default"] | Group
+    available_at_ms: int
+    enqueued_at_ms: int
+    items: Any
+    attempts: int
+    source_key: str | UnsetType = UNSET
+    turn_id: str | UnsetType = UNSET
+    error: Any = UNSET
+    applied_through: str
+
+
+class Queue(Struct, frozen=True):
+    batches: tuple[Batch, ...]
+
+
+class CancelledRange(Struct, frozen=True):
+    cancelled: tuple[Batch, ...]
+    kept: tuple[Batch, ...]
+    applied_through: str
+
+
+class CancelAnswer(Struct, frozen=True):
+    turn_id: str | None
+    state: Literal["cancel_requested", "cancelled", "ended", "none", "will_cancel"]
+    applied_through: str
+
+
+async def post_turn(call: Call) -> Answer:
+    body: PostTurn = call.body
+    written = await call.gateway.kernel.enqueue(
+        Draft(
+            session_id=call.session_id,
+            payloads=(TurnInputPayload(_input_of(body.input)),),
+            source_key=_source_key(call),
+            delivery_policy=body.delivery_policy,
+            slot_policy=body.slot_policy,
+            merge_key=Group(body.merge_key.group) if isinstance(body.merge_key, GroupKey) else body.merge_key,
+            available_at_ms=body.available_at_ms,
+        )
+    )
+    batch: Batch = written.batch
+    headers = {
+        "Location": f"/v1/sessions/{call.session_id}/queue/{batch.batch_id}",
+        APPLIED_THROUGH: written.applied_through,
+    }
+    status = 200 if written.replayed else 202
+    if written.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    wait = _preferred_wait(call)
+    if wait is not None:
+        headers["Preference-Applied"] = f"wait={wait}"
+        batch = await call.gateway.kernel.wait_for_batch(call.session_id, batch.batch_id, wait)
+        status = status if batch.state.is_open else 200
+    return Answer(status, _batch_answer(batch, written.applied_through), headers)
+
+
+def _batch_answer(batch: Batch, applied_through: str) -> BatchAnswer:
+    return BatchAnswer(**structs.asdict(batch), applied_through=applied_through)
+
+
+def _input_of(given: str | InputItems) -> TurnInput:
+    if isinstance(given, str):
+        return TurnInput((TextItem(given),))
+    if given.image_blobs is not UNSET or any(isinstance(item, ImageItemIn) for item in given.items):
+        raise ProblemError("not_implemented", "pictures in input are not taken yet", field="input")
+    texts = tuple(TextItem(item.text) for item in given.items if isinstance(item, TextItemIn))
+    if not any(item.text for item in texts):
+        raise ProblemError("invalid_field", "input: the items hold no text", field="input")
+    return TurnInput(texts)
+
+
+def _source_key(call: Call) -> str | None:
+    key = call.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise ProblemError(
+            "invalid_field",
+            "Idempotency-Key must be 1 to 255 printable ASCII characters",
+            field="Idempotency-Key",
+        )
+    return f"host:{key}"
+
+
+def _preferred_wait(call: Call) -> int | None:
+    """Seconds of `Prefer: wait=N`; a preference that cannot be read is not a refusal, it is just not applied."""
+    for preference in call.headers.get("prefer", "").split(","):
+        match = _WAIT.fullmatch(preference)
+        if match:
+            return min(int(match[1]), _MAX_WAIT)
+    return None
+
+
+async def list_queue(call: Call) -> Answer:
+    query: QueueQuery = call.query
+    batches = await call.gateway.kernel.list_batches(call.session_id, pending_only=query.state == "pending")
+    return Answer(200, Queue(batches))
+
+
+async def get_batch(call: Call) -> Answer:
+    return Answer(200, await call.gateway.kernel.get_batch(call.session_id, call.path["batch_id"]))
+
+
+async def cancel_batch(call: Call) -> Answer:
+    batch, cursor = await call.gateway.kernel.cancel_batch(call.session_id, call.path["batch_id"])
+    return Answer(200, _batch_answer(batch, cursor), {APPLIED_THROUGH: cursor})
+
+
+async def cancel_from(call: Call) -> Answer:
+    query: CancelQuery = call.query
+    cancelled, kept, cursor = await call.gateway.kernel.cancel_from(call.session_id, query.start)
+    return Answer(200, CancelledRange(cancelled, kept, cursor), {APPLIED_THROUGH: cursor})
+
+
+async def cancel_turn(call: Call) -> Answer:
+    body: PostCancel = call.body
+    if body.turn_id is not None and body.idempotency_key is not None:
+        raise ProblemError("invalid_field", "give turn_id or idempotency_key, not both", field="idempotency_key")
+    answer, cursor = await call.gateway.kernel.cancel_turn(
+        call.session_id,
+        turn_id=body.turn_id,
+        source_key=None if body.idempotency_key is None else f"host:{body.idempotency_key}",
+        reason=body.reason,
+    )
+    return Answer(200, CancelAnswer(answer.turn_id, answer.state, cursor), {APPLIED_THROUGH: cursor})
+
+
+_GONE = ("session_not_found", "session_deleted", "store_unavailable")
+_BODY = ("malformed_json", "invalid_field", "body_too_large", "unsupported_media_type")
+_QUEUE = "/v1/sessions/{session_id}/queue"
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/v1/sessions/{session_id}/turns",
+        summary="Enqueue a turn",
+        handle=post_turn,
+        body=PostTurn,
+        answers={202: BatchAnswer, 200: BatchAnswer},
+        problems=(*_BODY, *_GONE, "idempotency_key_reused", "queue_full", "draining", "not_implemented"),
+        headers=("Idempotency-Key", "Prefer"),
+    ),
+    Operation(
+        method="GET",
+        path=_QUEUE,
+        summary="The session's queue, in order",
+        handle=list_queue,
+        query=QueueQuery,
+        answers={200: Queue},
+        problems=("invalid_field", *_GONE),
+    ),
+    Operation(
+        method="GET",
+        path=_QUEUE + "/{batch_id}",
+        summary="One batch, also when it has ended",
+        handle=get_batch,
+        answers={200: Batch},
+        problems=("invalid_field", "batch_not_found", *_GONE),
+    ),
+    Operation(
+        method="DELETE",
+        path=_QUEUE + "/{batch_id}",
+        summary="Cancel a pending batch",
+        handle=cancel_batch,
+        answers={200: BatchAnswer},
+        problems=("invalid_field", "batch_not_found", "batch_not_cancellable", *_GONE),
+    ),
+    Operation(
+        method="DELETE",
+        path=_QUEUE,
+        summary="Cancel a batch and every later pending one",
+        handle=cancel_from,
+        query=CancelQuery,
+        answers={200: CancelledRange},
+        problems=("invalid_field", "batch_not_found", *_GONE),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/sessions/{session_id}/cancel",
+        summary="Ask for the end of a turn",
+        handle=cancel_turn,
+        body=PostCancel,
+        answers={200: CancelAnswer},
+        problems=(*_BODY, *_GONE),
+    ),
+)

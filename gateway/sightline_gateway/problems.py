@@ -1,0 +1,138 @@
+"""Refusals as the wire has them: `application/problem+json` (RFC 9457) with a stable `code`.
+
+One table says for each code which status it has on HTTP, which close code on a WebSocket, and its title. Kernel errors carry their code
+themselves; a test proves that the table knows every one of them.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from sightline.errors import BatchNotCancellable, InvalidInput, SightlineError, Unavailable
+
+__all__ = ["CODES", "Code", "FieldError", "Problem", "ProblemError", "encode", "problem_of", "retry_after_of"]
+
+
+class Code(Struct, frozen=True):
+    """`close` is the WebSocket close code; `retryable`: the same request may succeed later."""
+
+    status: int
+    title: str
+    close: int = 4400
+    retryable: bool = False
+
+
+CODES: dict[str, Code] = {
+    "malformed_json": Code(400, "The body is not JSON"),
+    "invalid_field": Code(400, "A field is not acceptable"),
+    "malformed_cursor": Code(400, "That is not a cursor"),
+    "wrong_session_cursor": Code(400, "The cursor belongs to another session"),
+    "bad_frame": Code(400, "The frame is not acceptable"),
+    "origin_not_allowed": Code(403, "This origin is not allowed", 1008),
+    "host_not_allowed": Code(403, "This host is not allowed", 1008),
+    "not_found": Code(404, "There is nothing here", 4404),
+    "session_not_found": Code(404, "There is no such session", 4404),
+    "batch_not_found": Code(404, "There is no such batch", 4404),
+    "method_not_allowed": Code(405, "This method is not allowed here"),
+    "conflict": Code(409, "The state does not allow this", 4400),
+    "session_exists": Code(409, "The session exists already"),
+    "batch_not_cancellable": Code(409, "The batch cannot be cancelled any more"),
+    "claim_expired": Code(409, "The claim is held by somebody else"),
+    "fenced": Code(409, "The session moved on"),
+    "session_deleted": Code(410, "The session was deleted", 4410),
+    "cursor_gone": Code(410, "The cursor cannot be resumed from"),
+    "body_too_large": Code(413, "The body is too large", 4413),
+    "frame_too_large": Code(413, "The frame is too large", 4413),
+    "unsupported_media_type": Code(415, "The body must be JSON"),
+    "idempotency_key_reused": Code(422, "The idempotency key was used with other content"),
+    "queue_full": Code(429, "The session's queue is full", 1013, True),
+    "internal": Code(500, "Something went wrong here", 1011),
+    "not_implemented": Code(501, "This part is not there yet"),
+    "too_many_connections": Code(503, "Too many streams are open", 1013, True),
+    "draining": Code(503, "The server is draining", 4503, True),
+    "store_unavailable": Code(503, "The store is unavailable", 1013, True),
+    "unavailable": Code(503, "Not now", 1013, True),
+}
+
+
+class FieldError(Struct, frozen=True, kw_only=True):
+    """One thing wrong with one field."""
+
+    field: str
+    detail: str
+    value: Any = UNSET
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """The body of every refusal. `errors` lists everything found wrong; `field` is the first of them."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    retryable: bool
+    field: str | UnsetType = UNSET
+    value: Any = UNSET
+    errors: tuple[FieldError, ...] | UnsetType = UNSET
+    state: str | UnsetType = UNSET
+    gap: Any = UNSET
+    observation: Any = UNSET
+    trace_id: str | UnsetType = UNSET
+
+
+class ProblemError(Exception):
+    """A refusal decided by the gateway itself; `facts` are further members of the problem."""
+
+    def __init__(self, code: str, detail: str, **facts: Any) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.facts = facts
+
+
+def problem_of(error: Exception, instance: str, trace_id: str = "") -> Problem:
+    """The problem that tells of an error. What is no refusal becomes `internal`, with nothing of its text shown."""
+    facts: dict[str, Any] = {}
+    match error:
+        case ProblemError():
+            code, detail, facts = error.code, error.detail, dict(error.facts)
+        case SightlineError() if error.code in CODES and CODES[error.code].status != 500:
+            code, detail = error.code, str(error)
+        case _:
+            code, detail = "internal", "the server failed; its log has the trace id"
+    if isinstance(error, InvalidInput):
+        facts["field"] = error.field
+        facts["errors"] = (FieldError(field=error.field, detail=error.detail),)
+    if isinstance(error, BatchNotCancellable):
+        facts["state"] = str(error.state)
+    entry = CODES[code]
+    if entry.status >= 500 and trace_id:
+        facts["trace_id"] = trace_id
+    return Problem(
+        type=f"urn:sightline:problem:{code}",
+        title=entry.title,
+        status=entry.status,
+        detail=detail,
+        instance=instance,
+        code=code,
+        retryable=entry.retryable,
+        **facts,
+    )
+
+
+def retry_after_of(error: Exception, status: int) -> str | None:
+    """The seconds for `Retry-After`, where the status calls for it."""
+    if status not in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        return None
+    milliseconds = error.retry_after_ms if isinstance(error, Unavailable) else 1_000
+    return str(max(1, -(-milliseconds // 1000)))
+
+
+def encode(problem: Problem) -> bytes:
+    return msgspec.json.encode(problem)

@@ -1,0 +1,1 @@
+"""Streams: one feed of frames, three transports."""

@@ -1,0 +1,57 @@
+"""How a client says which stream it wants: the cursor, the filter, how much."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from starlette.datastructures import Headers
+
+from sightline.observation.cursor import MAX_CURSOR_LENGTH, Cursor, parse_for_session
+from sightline_gateway.http.bodies import parse_query
+from sightline_gateway.http.operations import check_session_id
+from sightline_gateway.problems import ProblemError
+
+__all__ = ["EventsQuery", "Wish", "wish_of"]
+
+
+class EventsQuery(Struct):
+    """`cursor` (or `last_event_id`): resume behind it; `now`: from the tail, without a snapshot; neither: a fresh start.
+
+    `messages`: how many a snapshot brings. `kinds`: only these event kinds, comma-separated. `heartbeat`: a frame every so many
+    seconds. `limit`, `wait`: for catch-up as JSON, how many events and how many seconds to wait for one.
+    """
+
+    cursor: str | None = None
+    last_event_id: str | None = None
+    messages: Annotated[int, Meta(ge=0, le=10_000)] = 200
+    kinds: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
+    heartbeat: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 500
+    wait: Annotated[float, Meta(ge=0, le=60)] = 0.0
+
+
+class Wish(Struct, frozen=True, kw_only=True):
+    """What the client asks for, checked; no store has been touched."""
+
+    session_id: str
+    cursor: Cursor | None
+    at_tail: bool
+    kinds: frozenset[str] | None
+    query: EventsQuery
+
+
+def wish_of(session_id: str, query_string: bytes, headers: Headers) -> Wish:
+    """Raises ProblemError, MalformedCursor, WrongSessionCursor."""
+    check_session_id(session_id)
+    query = parse_query(query_string, EventsQuery)
+    given = next((text for text in (headers.get("last-event-id"), query.cursor, query.last_event_id) if text), None)
+    kinds = None if query.kinds is None else frozenset(query.kinds.split(","))
+    if kinds is not None and not all(kind.isascii() and kind.replace("_", "").isalnum() for kind in kinds):
+        raise ProblemError("invalid_field", "kinds must be event kinds, separated by commas", field="kinds")
+    cursor = None
+    if given is not None and given != "now":
+        if len(given) > MAX_CURSOR_LENGTH:
+            raise ProblemError("malformed_cursor", f"a cursor has at most {MAX_CURSOR_LENGTH} characters")
+        cursor = parse_for_session(given, session_id)
+    return Wish(session_id=session_id, cursor=cursor, at_tail=given == "now", kinds=kinds, query=query)
