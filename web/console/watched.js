@@ -1,0 +1,130 @@
+/**
+ * The session this page is looking at: its client, its outbox and its history, from choosing it to leaving it.
+ */
+
+import { connectSession, webStorageKeeper } from "../client/index.js";
+import { NO_HISTORY, hasOlder, oldestOf, withPage, withView } from "./history.js";
+
+/** @typedef {import("../client/types.js").Frame} Frame */
+
+const MESSAGES = 100;
+const OLDER = 100;
+
+/**
+ * @typedef {object} WatchedOptions
+ * @property {string} sessionId
+ * @property {import("../client/api.js").Api} api
+ * @property {import("./outbox.js").Outbox} outbox
+ * @property {() => void} onChange
+ * @property {(message: string) => void} onTurnError
+ */
+
+export class Watched {
+  #api;
+  #onChange;
+  #loading = false;
+  /** @type {string | null} the turn that was asked to stop */
+  stopping = null;
+
+  /** @param {WatchedOptions} options */
+  constructor({ sessionId, api, outbox, onChange, onTurnError }) {
+    this.sessionId = sessionId;
+    this.outbox = outbox;
+    this.#api = api;
+    this.#onChange = onChange;
+    /** @type {import("./history.js").History} */
+    this.history = NO_HISTORY;
+    this.client = connectSession({
+      sessionId,
+      messages: MESSAGES,
+      storage: tabStorage(),
+      onChange,
+      onFrame: (frame) => {
+        const message = turnErrorOf(frame);
+        if (message) onTurnError(message);
+      },
+    });
+  }
+
+  get snapshot() {
+    return this.client.snapshot;
+  }
+
+  /** Takes the observation's messages into the history; cheap when they are the same. */
+  get messages() {
+    const view = this.snapshot.observation?.read_view;
+    if (view) this.history = withView(this.history, view);
+    return this.history;
+  }
+
+  get canShowOlder() {
+    return !this.#loading && hasOlder(this.history);
+  }
+
+  async showOlder() {
+    const before = oldestOf(this.history);
+    if (this.#loading || before === null) return;
+    this.#loading = true;
+    try {
+      const page = await this.#api.listMessages(this.sessionId, { before, limit: OLDER });
+      this.history = withPage(this.history, before, page);
+    } finally {
+      this.#loading = false;
+      this.#onChange();
+    }
+  }
+
+  /** The turn that runs, or is about to: its id may come a moment after its claim. */
+  get running() {
+    const { live, queue = [] } = this.snapshot.observation ?? {};
+    const claimed = queue.find((batch) => batch.state === "claimed");
+    return live ?? claimed ?? null;
+  }
+
+  get isStopping() {
+    return this.stopping !== null && this.stopping === this.running?.turn_id;
+  }
+
+  /** Asks the running turn to stop. The turn ends by itself; leaving the page would not end it. */
+  async stop() {
+    const turn_id = this.running?.turn_id;
+    this.stopping = turn_id ?? null;
+    this.#onChange();
+    try {
+      await this.#api.cancelTurn(this.sessionId, turn_id ? { turn_id } : {});
+    } catch (error) {
+      this.stopping = null;
+      this.#onChange();
+      throw error;
+    }
+  }
+
+  /** @param {string} batchId */
+  cancel(batchId) {
+    return this.#api.cancelBatch(this.sessionId, batchId);
+  }
+
+  leave() {
+    this.client.close();
+  }
+}
+
+/** @returns {import("../client/storage.js").Keeper | undefined} undefined where the browser forbids storage */
+function tabStorage() {
+  try {
+    return webStorageKeeper(sessionStorage);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * @param {Frame} frame
+ * @returns {string | null} what went wrong in a turn, when this frame says so
+ */
+function turnErrorOf({ type, kind, data }) {
+  if (type !== "event") return null;
+  if (kind === "turn_activity" && data.event.type === "error") return data.event.message;
+  if (kind === "committed" && data.outcome?.status === "failed") return data.outcome.error?.message ?? "The turn failed.";
+  return null;
+}
