@@ -1,4 +1,4 @@
-"""A real server process and a real Chromium for each test."""
+"""A real server process for each test, a real Chromium for each module (its event loop must not outlive it)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _chromium() -> str | None:
     return named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     executable = _chromium()
     if executable is None:
@@ -58,5 +58,3 @@ def context(browser: Browser, served: Served) -> Iterator[BrowserContext]:
     yield context
     context.close()
     assert complaints == []
-
-

@@ -14,7 +14,10 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Relay:
-    """Listens on a port of its own and passes bytes both ways until `cut` resets every connection. New ones are taken again at once."""
+    """Listens on a port of its own and passes bytes both ways until `cut` resets every connection.
+
+    New connections are taken again at once.
+    """
 
     def __init__(self, target: str) -> None:
         host, _, port = target.removeprefix("http://").rpartition(":")

@@ -65,7 +65,9 @@ def test_two_tabs_end_alike_after_a_reload_and_a_kill_in_mid_stream(context: Bro
         expect(page.locator("#connection")).to_have_attribute("data-resynchronised", "1")
         expect(page.locator("#error")).to_be_empty()
     for page in (first, second):
-        expect(page.locator("#transcript .message[data-role=assistant][data-message-id]")).to_have_count(1, timeout=30_000)
+        expect(page.locator("#transcript .message[data-role=assistant][data-message-id]")).to_have_count(
+            1, timeout=30_000
+        )
 
     view = served.get(f"/v1/sessions/{session}")
     messages = view["read_view"]["messages"]
@@ -96,7 +98,9 @@ def test_the_browsers_own_event_source_resumes_by_itself(context: BrowserContext
         page.wait_for_function("() => window.seen.some(([kind]) => kind === 'committed')")
         seen: list[list[str]] = page.evaluate("() => window.seen")
     controls = [kind for kind, _ in seen if kind not in ("delta", "committed")]
-    assert controls == ["observation", "resumed", "resumed"], "the browser sent Last-Event-ID, the server went on behind it"
+    assert controls == ["observation", "resumed", "resumed"], (
+        "the browser sent Last-Event-ID, the server went on behind it"
+    )
     words = re.findall(r"seq=(\d+) ", "".join(text for kind, text in seen if kind == "delta"))
     assert words == [str(number) for number in range(60)]
 

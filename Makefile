@@ -1,0 +1,91 @@
+# A machine with Python 3.11 or newer and make is enough: everything else is installed into .venv, once per change of
+# pyproject.toml. Settings from outside: ARGS (passed on), PYTHON and CHROMIUM (executables), CI=true (a missing Node or
+# Chromium is a failure, not a skip).
+
+VENV := .venv
+BIN := $(VENV)/bin
+TYPESCRIPT := 5.9.3
+JS := $(VENV)/js/typescript-$(TYPESCRIPT)
+TSC := $(JS)/node_modules/.bin/tsc
+JS_TESTS = $(shell find tests/js -name '*.test.js' -o -name '*.test.mjs')
+
+# Says why a step is skipped; under CI=true that is a failure.
+SKIP = skip() { echo "$$1"; [ "$$CI" != true ]; }; skip
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: serve
+serve: $(VENV)/for-serve ## start on 127.0.0.1:8700 with SQLite and the demo agent (ARGS="--port 9000")
+	@exec $(BIN)/sightline serve $(ARGS)
+
+.PHONY: test test-python test-js
+test: test-python test-js ## run every test
+
+test-python: $(VENV)/for-test ## run Python's tests, the browser's among them (ARGS="-k fold")
+	@CHROMIUM=$$(sh .ci/find-chromium) && export CHROMIUM && exec $(BIN)/pytest $(ARGS)
+
+test-js: ## run JavaScript's tests
+	@if [ -z "$(JS_TESTS)" ]; then echo "tests/js holds no tests"; exit 1; \
+	elif command -v node >/dev/null; then exec node --test --test-reporter=spec $(JS_TESTS); \
+	else $(SKIP) "JavaScript's tests are skipped: no node found"; fi
+
+.PHONY: check check-style check-types check-imports check-js
+check: check-style check-types check-imports check-js ## lint, formatting, types, import directions
+
+check-style: $(VENV)/for-check
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --quiet --check || { echo "make format puts this right"; exit 1; }
+	@echo "ruff: clean"
+
+check-types: $(VENV)/for-check
+	@$(BIN)/mypy
+
+check-imports: $(VENV)/for-check
+	@report=$$($(BIN)/lint-imports --no-logo 2>&1) && echo "import-linter: clean" || { echo "$$report"; exit 1; }
+
+check-js:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(TSC) && $(TSC) --project web/jsconfig.json && echo "tsc: clean"; \
+	else $(SKIP) "JavaScript's type check is skipped: no npm found"; fi
+
+.PHONY: format
+format: $(VENV)/for-check ## put Python's formatting and import order right
+	@$(BIN)/ruff check --quiet --select I --fix
+	@$(BIN)/ruff format
+
+.PHONY: docs
+docs: $(VENV)/for-serve ## write the pages that are generated
+	@$(BIN)/python -c 'from sightline_gateway.settings import reference_markdown as page; print(page().strip())' > $(VENV)/page
+	@mkdir -p docs && mv $(VENV)/page docs/settings.md
+
+.PHONY: clean
+clean: ## remove what was built or installed; .sightline, the data, stays
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What a target needs is installed when its stamp is older than pyproject.toml. An installation for `check` serves all three.
+$(VENV)/for-serve $(VENV)/for-test $(VENV)/for-check: $(VENV)/for-%: pyproject.toml $(BIN)/pip
+	@echo "installing Sightline into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --editable '.$(EXTRAS_$*)'
+	@touch $(addprefix $(VENV)/for-,$(SERVES_$*))
+
+EXTRAS_serve =
+SERVES_serve = serve
+EXTRAS_test = [test]
+SERVES_test = serve test
+EXTRAS_check = [test,check]
+SERVES_check = serve test check
+
+# pip is what venv installs last: where it is missing, the folder is a torso and is built anew.
+$(BIN)/pip:
+	@python=$$(sh .ci/find-python) && echo "creating $(VENV) with $$python" && "$$python" -m venv --clear $(VENV)
+
+$(TSC):
+	@echo "installing TypeScript $(TYPESCRIPT) into $(JS)"
+	@npm install --prefix $(JS) --silent --no-save --no-audit --no-fund --ignore-scripts typescript@$(TYPESCRIPT) </dev/null
