@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import struct
 import threading
@@ -23,9 +24,10 @@ class Relay:
         host, _, port = target.removeprefix("http://").rpartition(":")
         self._target = (host, int(port))
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: set[socket.socket] = set()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._lock = threading.Lock()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
 
     @property
     def url(self) -> str:
@@ -34,40 +36,46 @@ class Relay:
     def cut(self) -> int:
         """Reset every connection; how many there were."""
         with self._lock:
-            ends = list(self._open)
-            self._open.clear()
-        for end in ends:
+            pairs, self._pairs = self._pairs, []
+        for end in itertools.chain.from_iterable(pairs):
             with contextlib.suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 end.shutdown(socket.SHUT_RDWR)
-        return len(ends) // 2
+        return len(pairs)
 
     def __enter__(self) -> Relay:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
         self._listener.close()
         self.cut()
+        for thread in self._threads[1:]:
+            thread.join()
 
     def _accept(self) -> None:
         while True:
             try:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(self._target)
             except OSError:
                 return
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:
+                near.close()
+                continue
             with self._lock:
-                self._open |= {near, far}
+                self._pairs.append((near, far))
             for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
+                thread = threading.Thread(target=self._pass, args=(source, sink))
+                self._threads.append(thread)
+                thread.start()
 
     def _pass(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
                 sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        with self._lock:
-            self._open.discard(source)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
         source.close()

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser.served import Served
+from tests.served import Served
 
 pytestmark = pytest.mark.browser
 

@@ -17,8 +17,9 @@ __all__ = ["Served"]
 class Served:
     """One server on one data folder. It keeps its port over restarts, as a redeployed one would."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         self._folder = folder
+        self._arguments = arguments
         self._port = 0
         self._process: subprocess.Popen[str] | None = None
 
@@ -31,7 +32,7 @@ class Served:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sightline_gateway.cli", "serve", "--port", str(self._port)],
+                [sys.executable, "-m", "sightline_gateway.cli", "serve", "--port", str(self._port), *self._arguments],
                 cwd=self._folder,
                 env=environment,
                 stdout=subprocess.PIPE,
@@ -40,7 +41,7 @@ class Served:
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line.startswith("listening on "), (self._folder / "server.log").read_text()
+        assert line.startswith("listening on "), self.log
         self._port = int(line.rsplit(":", 1)[1])
 
     def kill(self) -> None:
@@ -49,6 +50,15 @@ class Served:
         self._process.kill()
         self._process.wait()
         self._close()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended by itself; then it can be started again."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            return False
+        self._close()
+        return True
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -63,6 +73,10 @@ class Served:
     def _close(self) -> None:
         if self._process is not None and self._process.stdout is not None:
             self._process.stdout.close()
+
+    @property
+    def log(self) -> str:
+        return (self._folder / "server.log").read_text()
 
     def get(self, path: str) -> Any:
         return httpx.get(self.url + path, trust_env=False).raise_for_status().json()
