@@ -1,6 +1,7 @@
 """Sightline's kernel: durable agent sessions that anybody can watch, leave, and come back to without missing a word.
 
-What embedders need is here: a `Kernel`, a store, a live log, and the shapes of an agent. The gateway is in `sightline_gateway`.
+What embedders need is here: a `Kernel`, a store, a live log, and the shapes of an agent. The gateway is in
+`sightline_gateway`.
 """
 
 from sightline.clock import Clock, SystemClock

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "SystemClock", "within"]
 
 
 class Clock(Protocol):
@@ -47,3 +47,14 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds if seconds > 0 else 0)
+
+
+async def within(clock: Clock, seconds: float, future: asyncio.Future[Any]) -> bool:
+    """Wait for a future at most so long: whether it is done. It is neither cancelled nor asked for its result."""
+    sleeping = asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait({sleeping, future}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sleeping.cancel()
+        await asyncio.gather(sleeping, return_exceptions=True)
+    return future.done()

@@ -173,7 +173,7 @@ class SessionExists(Conflict):
 
 
 class BatchNotCancellable(Conflict):
-    """`state` is the batch's state at that moment: claimed, completed, cancelled or failed."""
+    """`state` is the batch's state at that moment; a pending one is between two attempts of its turn."""
 
     code = "batch_not_cancellable"
 
@@ -183,7 +183,8 @@ class BatchNotCancellable(Conflict):
         self.state = state
 
     def __str__(self) -> str:
-        return f"batch {self.batch_id!r} cannot be cancelled: it is {self.state}"
+        why = "its turn has begun, cancel the turn" if self.state == "pending" else f"it is {self.state}"
+        return f"batch {self.batch_id!r} cannot be cancelled: {why}"
 
 
 class IdempotencyKeyReused(Conflict):

@@ -1,7 +1,7 @@
 """Chance as a port: new ids, tokens and jitter.
 
-Ids are UUIDv7 (RFC 9562): 48 bits of milliseconds, then a 12-bit counter that keeps ids of one millisecond in order, then
-62 random bits. They sort by creation time as text, and two processes do not collide.
+Ids are UUIDv7 (RFC 9562): 48 bits of milliseconds, then a 12-bit counter that keeps ids of one millisecond in order,
+then 62 random bits. They sort by creation time as text, and two processes do not collide.
 """
 
 from __future__ import annotations

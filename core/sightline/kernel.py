@@ -1,7 +1,7 @@
 """The kernel: puts the parts together and is what hosts talk to.
 
-`Kernel(store=…, agent=…)` holds sessions, queues their work and runs it; `subscribe` lets anybody watch. Everything it accepts is in the
-store before it answers. It lives on one event loop.
+`Kernel(store=…, agent=…)` holds sessions, queues their work and runs it; `subscribe` lets anybody watch. Everything it
+accepts is in the store before it answers. It lives on one event loop.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-from sightline.clock import Clock, SystemClock
-from sightline.errors import Draining, SessionDeleted, SightlineError
+from sightline.clock import Clock, SystemClock, within
+from sightline.errors import ClaimExpired, Draining, SessionDeleted, SightlineError
 from sightline.ids import Ids, SystemIds
 from sightline.observation.cursor import Cursor
 from sightline.observation.handle import Opening, RuntimeHandle
@@ -41,6 +41,7 @@ from sightline.turn.driver import TurnDriver, TurnStore, queue_change
 __all__ = ["Kernel", "KernelStore", "Limits", "Written"]
 
 _log = logging.getLogger("sightline.kernel")
+_T = TypeVar("_T")
 
 _SWEEP_INTERVAL = 15.0
 _PURGE_GROUP = 500
@@ -100,7 +101,7 @@ class Kernel:
         self._store = store
         self._replay = replay
         self._handles: dict[str, RuntimeHandle] = {}
-        self._loading: dict[str, asyncio.Task[RuntimeHandle]] = {}
+        self._loading: dict[str, asyncio.Task[None]] = {}
         self._deletions = 0
         self._driver: TurnDriver | None = None
         self._runner: QueuedWorkRunner | None = None
@@ -144,12 +145,13 @@ class Kernel:
         if self._runner is None or self._driver is None:
             return
         self._runner.stop_claiming()
+        idle = asyncio.ensure_future(self._runner.wait_idle())
         try:
-            async with asyncio.timeout(timeout):
-                await self._runner.wait_idle()
-        except TimeoutError:
-            self._driver.hand_back()
-            await self._runner.wait_idle()
+            if not await within(self.clock, timeout, idle):
+                self._driver.hand_back()
+                await idle
+        finally:
+            idle.cancel()
 
     async def stop(self) -> None:
         """End everything now; what runs is handed back. Does not close the store. Idempotent."""
@@ -223,12 +225,15 @@ class Kernel:
                     if result.batch.available_at_ms > self.clock.now_ms():
                         self._runner.poke("enqueued for later")
 
-            result = await self._store.enqueue(
-                draft,
-                batch_id=self.ids.new(),
-                now=self.clock.now_ms(),
-                max_open=self.limits.max_queue,
-                then=stored,
+            result = await self._write(
+                handle,
+                self._store.enqueue(
+                    draft,
+                    batch_id=self.ids.new(),
+                    now=self.clock.now_ms(),
+                    max_open=self.limits.max_queue,
+                    then=stored,
+                ),
             )
             return Written(result.batch, result.replayed, handle.cursor)
 
@@ -244,8 +249,7 @@ class Kernel:
                 batch = await self._store.get_batch(session_id, batch_id)
                 if not batch.state.is_open:
                     return batch
-                done, _ = await asyncio.wait({ended}, timeout=timeout)
-                if done and not ended.cancelled():
+                if await within(self.clock, timeout, ended) and not ended.cancelled():
                     return ended.result()
                 return await self._store.get_batch(session_id, batch_id)
             finally:
@@ -258,22 +262,28 @@ class Kernel:
     async def cancel_batch(self, session_id: str, batch_id: str) -> tuple[Batch, str]:
         """Cancel pending work: the batch, and the cursor that shows it. Raises BatchNotFound, BatchNotCancellable."""
         async with self.opened(session_id) as handle:
-            batch = await self._store.cancel_batch(
-                session_id,
-                batch_id,
-                now=self.clock.now_ms(),
-                then=lambda batch: self._publish_queue(handle, "cancelled", (batch,)),
+            batch = await self._write(
+                handle,
+                self._store.cancel_batch(
+                    session_id,
+                    batch_id,
+                    now=self.clock.now_ms(),
+                    then=lambda batch: self._publish_queue(handle, "cancelled", (batch,)),
+                ),
             )
             return batch, handle.cursor
 
     async def cancel_from(self, session_id: str, batch_id: str) -> tuple[tuple[Batch, ...], tuple[Batch, ...], str]:
         """Cancel a batch and every later pending one: (cancelled, kept because claimed, cursor)."""
         async with self.opened(session_id) as handle:
-            cancelled, kept = await self._store.cancel_from(
-                session_id,
-                batch_id,
-                now=self.clock.now_ms(),
-                then=lambda both: self._publish_queue(handle, "cancelled", both[0]),
+            cancelled, kept = await self._write(
+                handle,
+                self._store.cancel_from(
+                    session_id,
+                    batch_id,
+                    now=self.clock.now_ms(),
+                    then=lambda both: self._publish_queue(handle, "cancelled", both[0]),
+                ),
             )
             return cancelled, kept, handle.cursor
 
@@ -285,7 +295,9 @@ class Kernel:
         source_key: str | None = None,
         reason: str = "",
     ) -> tuple[Cancellation, str]:
-        """Ask for the end of a turn; idempotent, durable, also before the work has arrived. With the cursor that shows it."""
+        """Ask for the end of a turn; idempotent, durable, also before the work has arrived. With the cursor that shows
+        it.
+        """
         async with self.opened(session_id) as handle:
 
             def requested(answer: Cancellation) -> None:
@@ -296,15 +308,25 @@ class Kernel:
                     if self._runner is not None:
                         self._runner.poke_session(session_id, "cancel requested")
 
-            answer = await self._store.request_cancel(
-                session_id,
-                turn_id=turn_id,
-                source_key=source_key,
-                reason=reason or "cancelled",
-                now=self.clock.now_ms(),
-                then=requested,
+            answer = await self._write(
+                handle,
+                self._store.request_cancel(
+                    session_id,
+                    turn_id=turn_id,
+                    source_key=source_key,
+                    reason=reason or "cancelled",
+                    now=self.clock.now_ms(),
+                    then=requested,
+                ),
             )
             return answer, handle.cursor
+
+    async def _write(self, handle: RuntimeHandle, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do a write that publishes through the handle, which is kept until then, also when the caller has left."""
+        task = asyncio.ensure_future(work)
+        handle.pins += 1
+        task.add_done_callback(lambda _: handle.unpin())
+        return await asyncio.shield(task)
 
     def _publish_queue(self, handle: RuntimeHandle, kind: str, batches: Sequence[Batch]) -> None:
         if batches:
@@ -325,7 +347,7 @@ class Kernel:
         try:
             yield handle
         finally:
-            handle.pins -= 1
+            handle.unpin()
 
     async def subscribe(
         self, session_id: str, cursor: Cursor | None, wake: Callable[[], None], *, at_tail: bool = False
@@ -340,7 +362,9 @@ class Kernel:
             return handle, handle.open_at_tail(wake) if at_tail else handle.open(cursor, wake)
 
     async def widen(self, view: Observation, messages: int | None) -> Observation:
-        """The view with its newest `messages`: cut, or extended by older ones from the store. History does not change, so the cursor holds."""
+        """The view with its newest `messages`: cut, or extended by older ones from the store. History does not change,
+        so the cursor holds.
+        """
         kept = view.read_view.messages
         if messages is None or len(kept) >= messages or not view.read_view.truncated:
             return view if messages is None else newest(view, messages)
@@ -369,22 +393,24 @@ class Kernel:
             if loading is None:
                 loading = asyncio.create_task(self._load(session_id), name=f"load {session_id}")
                 self._loading[session_id] = loading
-                loading.add_done_callback(lambda _: self._loading.pop(session_id, None))
             try:
-                return await asyncio.shield(loading)
+                # Looked up again afterwards: until this task runs, the handle may have been let go or closed.
+                await asyncio.shield(loading)
             except asyncio.CancelledError:
                 if not loading.cancelled():
                     raise
 
-    async def _load(self, session_id: str) -> RuntimeHandle:
-        while True:
-            deletions = self._deletions
-            state = await self._store.load_session(session_id, self.limits.keep_messages)
-            if deletions == self._deletions:
-                # Nothing was awaited since the check: no deletion can slip in before the handle is known.
-                handle = RuntimeHandle(state, self._replay, keep=self.limits.keep_messages)
-                self._handles[session_id] = handle
-                return handle
+    async def _load(self, session_id: str) -> None:
+        try:
+            while True:
+                deletions = self._deletions
+                state = await self._store.load_session(session_id, self.limits.keep_messages)
+                if deletions == self._deletions:
+                    # Nothing was awaited since the check: no deletion can slip in before the handle is known.
+                    self._handles[session_id] = RuntimeHandle(state, self._replay, keep=self.limits.keep_messages)
+                    return
+        finally:
+            del self._loading[session_id]
 
     # Host of the runner
 
@@ -397,12 +423,28 @@ class Kernel:
 
         try:
             async with self.opened(session_id) as handle:
-                return await self._driver.run(handle, history) is None
+                if self._draining:
+                    return False
+                if handle.stale:
+                    await self._refresh(handle)
+                try:
+                    return await self._driver.run(handle, history) is None
+                except ClaimExpired:
+                    handle.stale = True
+                    return True
         except SightlineError as error:
             if not error.retryable:
                 _log.info("session %s: nothing to run: %s", session_id, error)
                 return False
             raise
+
+    async def _refresh(self, handle: RuntimeHandle) -> None:
+        """Begin the view again from what is stored: the session moved on without it."""
+        cursor = None
+        while cursor != handle.cursor:  # what was published while the store was read may not be in what was read
+            cursor = handle.cursor
+            state = await self._store.load_session(handle.session_id, self.limits.keep_messages)
+        handle.refresh(state)
 
     async def claimable_sessions(self, limit: int) -> tuple[str, ...]:
         return await self._store.claimable_sessions(self.clock.now_ms(), limit)
@@ -418,8 +460,8 @@ class Kernel:
             await self.clock.sleep(_SWEEP_INTERVAL)
             try:
                 await self.sweep()
-            except SightlineError as error:
-                _log.warning("sweep: %s", error)
+            except Exception as error:
+                _log.warning("sweep: %s", error, exc_info=None if isinstance(error, SightlineError) else error)
 
     async def sweep(self) -> None:
         """One round of housekeeping."""

@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sightline.ids import Ids
+from sightline.errors import Draining
+from sightline_gateway.access.door import Door
 from sightline_gateway.access.origins import OriginPolicy
 from sightline_gateway.gateway import Gateway
 from sightline_gateway.http import service, sessions, turns
 from sightline_gateway.http.openapi import document
-from sightline_gateway.http.operations import APPLIED_THROUGH, Operation, serve
-from sightline_gateway.problems import CODES, ProblemError, problem_of, retry_after_of
+from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation, serve
+from sightline_gateway.problems import CODES, ProblemError, instance_of, problem_response, refuse
 from sightline_gateway.stream import events
 from sightline_gateway.stream.websocket import events_socket
 
 __all__ = ["OPERATIONS", "create_app"]
 
-_log = logging.getLogger("sightline.gateway")
-
-OPERATIONS = (*sessions.OPERATIONS, *turns.OPERATIONS, events.OPERATION, *service.OPERATIONS)
-_SECURITY = {
-    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
-_EXPOSED = [
+_EXPOSED = (
     "Location",
     "ETag",
     "Retry-After",
@@ -48,65 +40,76 @@ _EXPOSED = [
     "Preference-Applied",
     "X-Request-Id",
     APPLIED_THROUGH,
-]
+)
 _STATUS_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+async def _openapi(call: Call) -> Answer:
+    return Answer(200, _described())
+
+
+OPERATIONS = (
+    *sessions.OPERATIONS,
+    *turns.OPERATIONS,
+    events.OPERATION,
+    *service.OPERATIONS,
+    Operation(
+        method="GET",
+        path="/openapi.json",
+        summary="This document",
+        handle=_openapi,
+        answers={200: dict[str, Any]},
+    ),
+)
+
+
+@cache
+def _described() -> bytes:
+    return msgspec.json.encode(document(OPERATIONS))
 
 
 def create_app(
     gateway: Gateway, lifespan: Callable[[], contextlib.AbstractAsyncContextManager[None]] | None = None
 ) -> ASGIApp:
-    """The ASGI application on a gateway. `lifespan` begins and ends what it stands on; without it that is the caller's affair."""
+    """The ASGI application on a gateway.
+
+    `lifespan` begins and ends what it stands on; without it that is the caller's affair.
+    """
 
     @contextlib.asynccontextmanager
     async def live(_: Starlette) -> AsyncIterator[None]:
         async with lifespan() if lifespan is not None else contextlib.nullcontext():
             yield
 
-    settings = gateway.settings
-    middleware = []
-    if settings.allow_origin:
-        middleware.append(
-            Middleware(
-                CORSMiddleware,
-                allow_origins=list(settings.allow_origin),
-                allow_methods=["GET", "POST", "PUT", "DELETE"],
-                allow_headers=["*"],
-                expose_headers=_EXPOSED,
-            )
-        )
     app = Starlette(
         routes=_routes(gateway),
-        middleware=middleware,
-        exception_handlers={HTTPException: _http_exception},
+        exception_handlers={HTTPException: _refused_by_router, Exception: _failed},
         lifespan=live,
     )
     app.router.redirect_slashes = False
+    app.router.default = _nothing_here
+    settings = gateway.settings
     policy = OriginPolicy(settings.host, settings.allow_host, settings.allow_origin)
-    return _Door(app, policy, gateway.kernel.ids)
+    return Door(app, policy, gateway.kernel.ids, _EXPOSED)
 
 
 def _routes(gateway: Gateway) -> list[BaseRoute]:
-    described = msgspec.json.encode(document(OPERATIONS))
-
-    async def openapi(_: Request) -> Response:
-        return Response(described, media_type="application/json")
-
     async def stream(request: Request) -> Any:
         return await events.serve_events(gateway, request)
 
     async def socket(scope: Scope, receive: Receive, send: Send) -> None:
         await events_socket(gateway, scope, receive, send)
 
-    routes: list[BaseRoute] = [
-        WebSocketRoute(events.OPERATION.path, _Raw(socket)),
-        Route(events.OPERATION.path, _Answered(stream), methods=["GET"]),
-    ]
+    watched = Route(events.OPERATION.path, _Answered(gateway, stream), methods=["GET"])
+    # Starlette adds HEAD to every GET. A stream that shows nothing would never end.
+    watched.methods = {"GET"}
+    routes: list[BaseRoute] = [WebSocketRoute(events.OPERATION.path, _Raw(socket)), watched]
     for path in dict.fromkeys(operation.path for operation in OPERATIONS if operation is not events.OPERATION):
         methods = {operation.method: operation for operation in OPERATIONS if operation.path == path}
-        routes.append(Route(path, _Answered(_dispatch(gateway, methods)), methods=list(methods)))
-    routes.append(Route("/openapi.json", openapi, methods=["GET"]))
-    routes += [Route(path, _Answered(_later), methods=methods) for path, methods in service.LATER]
-    return routes + _console(_web_folder())
+        routes.append(Route(path, _Answered(gateway, _dispatch(gateway, methods)), methods=list(methods)))
+    routes += [Route(path, _Answered(gateway, _later), methods=methods) for path, methods in service.LATER]
+    routes.append(WebSocketRoute("/v1/observe", _Raw(_later_socket)))
+    return routes + _console(gateway, _web_folder())
 
 
 def _dispatch(gateway: Gateway, methods: dict[str, Operation]) -> Callable[[Request], Any]:
@@ -118,7 +121,15 @@ def _dispatch(gateway: Gateway, methods: dict[str, Operation]) -> Callable[[Requ
 
 
 async def _later(request: Request) -> Response:
-    raise ProblemError("not_implemented", f"{request.url.path} belongs to a later release")
+    raise _not_yet(request.scope)
+
+
+async def _later_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    await refuse(scope, receive, send, _not_yet(scope))
+
+
+def _not_yet(scope: Scope) -> ProblemError:
+    return ProblemError("not_implemented", f"{instance_of(scope)} belongs to a later release")
 
 
 class _Raw:
@@ -134,102 +145,52 @@ class _Raw:
 class _Answered:
     """A handler as an endpoint: every error becomes a problem, whatever raised it."""
 
-    def __init__(self, handle: Callable[[Request], Any]) -> None:
+    def __init__(self, gateway: Gateway, handle: Callable[[Request], Any]) -> None:
+        self._gateway = gateway
         self._handle = handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         try:
+            if scope["path"].endswith("\n"):
+                # Starlette's patterns end in `$`, which also matches before a last newline.
+                raise _not_found(scope)
             answer = await self._handle(request)
         except ClientDisconnect:
             return
+        except asyncio.CancelledError:
+            if not self._gateway.drained.is_set():
+                raise
+            # The server ends and cuts off who still waits, for the rest of a body most likely.
+            answer = problem_response(Draining(), scope)
         except Exception as error:
-            answer = _problem_response(request, error)
+            answer = problem_response(error, scope)
         await answer(scope, receive, send)
 
 
-def _problem_response(request: Request, error: Exception) -> Response:
-    trace_id = str(request.scope.get("sightline.request_id", ""))
-    problem = problem_of(error, request.url.path, trace_id)
-    if problem.code == "internal":
-        _log.exception("request %s failed", trace_id, exc_info=error)
-    headers = {"Cache-Control": "no-store"}
-    retry_after = retry_after_of(error, problem.status)
-    if retry_after is not None:
-        headers["Retry-After"] = retry_after
-    if problem.code == "body_too_large":
-        headers["Connection"] = "close"  # the rest of the body is not read
-    return Response(msgspec.json.encode(problem), problem.status, headers, media_type="application/problem+json")
-
-
-async def _http_exception(request: Request, error: Exception) -> Response:
-    """What the router itself refuses: no such path, no such method."""
+async def _refused_by_router(request: Request, error: Exception) -> Response:
+    """What starlette itself refuses: no such path, no such method, no such file."""
     assert isinstance(error, HTTPException)
     code = _STATUS_CODES.get(error.status_code, "internal" if error.status_code >= 500 else "not_found")
-    response = _problem_response(
-        request, ProblemError(code, f"{request.method} {request.url.path}: {CODES[code].title}")
-    )
+    detail = f"{request.method} {instance_of(request.scope)}: {CODES[code].title}"
+    response = problem_response(ProblemError(code, detail), request.scope)
     for name, value in (error.headers or {}).items():
-        response.headers[name] = value
+        # Starlette keeps the methods in a set, whose order changes from one process to the next.
+        response.headers[name] = ", ".join(sorted(value.split(", "))) if name == "Allow" else value
     return response
 
 
-class _Door:
-    """First and last for every request: its id, the Host and Origin check, the security headers."""
-
-    def __init__(self, app: ASGIApp, policy: OriginPolicy, ids: Ids) -> None:
-        self._app = app
-        self._policy = policy
-        self._ids = ids
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        request_id = self._request_id(headers.get("x-request-id"))
-        scope["sightline.request_id"] = request_id
-
-        async def send_marked(message: Message) -> None:
-            if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                marked = MutableHeaders(scope=message)
-                marked["X-Request-Id"] = request_id
-                for name, value in _SECURITY.items():
-                    marked.setdefault(name, value)
-            await send(message)
-
-        try:
-            self._policy.check(headers)
-        except ProblemError as error:
-            await _refuse(scope, receive, send_marked, error)
-            return
-        await self._app(scope, receive, send_marked)
-
-    def _request_id(self, given: str | None) -> str:
-        """The client's own id, if it is fit for a header and a log."""
-        if given is not None and 1 <= len(given) <= 128 and given.isascii() and given.isprintable():
-            return given
-        return self._ids.token()
+async def _failed(request: Request, error: Exception) -> Response:
+    """What fails outside the endpoints, such as a file that cannot be read. Starlette raises it again, for the log."""
+    return problem_response(error, request.scope)
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, error: ProblemError) -> None:
-    if scope["type"] == "http":
-        await _problem_response(Request(scope), error)(scope, receive, send)
-    elif "websocket.http.response" in scope.get("extensions", {}):
-        body = msgspec.json.encode(problem_of(error, scope["path"]))
-        await send(
-            {
-                "type": "websocket.http.response.start",
-                "status": CODES[error.code].status,
-                "headers": [
-                    (b"content-type", b"application/problem+json"),
-                    (b"content-length", str(len(body)).encode()),
-                ],
-            }
-        )
-        await send({"type": "websocket.http.response.body", "body": body})
-    else:
-        await send({"type": "websocket.close", "code": CODES[error.code].close})
+async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+    await refuse(scope, receive, send, _not_found(scope))
+
+
+def _not_found(scope: Scope) -> ProblemError:
+    return ProblemError("not_found", f"there is nothing at {instance_of(scope)}")
 
 
 def _web_folder() -> Path:
@@ -238,12 +199,12 @@ def _web_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "web"
 
 
-def _console(folder: Path) -> list[BaseRoute]:
+def _console(gateway: Gateway, folder: Path) -> list[BaseRoute]:
     async def index(_: Request) -> Response:
         return FileResponse(folder / "console" / "index.html", headers={"Cache-Control": "no-cache"})
 
     return [
-        Route("/", index, methods=["GET"]),
+        Route("/", _Answered(gateway, index), methods=["GET"]),
         Mount("/console", _Fresh(StaticFiles(directory=folder / "console"))),
         Mount("/client", _Fresh(StaticFiles(directory=folder / "client"))),
     ]
@@ -256,6 +217,10 @@ class _Fresh:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await refuse(scope, receive, send, _not_found(scope))
+            return
+
         async def send_fresh(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["Cache-Control"] = "no-cache"

@@ -1,4 +1,4 @@
-"""The command line: `serve` and `migrate` on this machine's store; `send`, `tail`, `sessions` against a running gateway.
+"""The command line: `serve`, `migrate` on this machine's store; `send`, `tail`, `sessions` against a running gateway.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. Failures are one line on stderr, never a traceback.
 """
@@ -49,13 +49,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sightline",
         description="Durable agent sessions that can be watched live, left, and resumed without missing a word.",
-        epilog="`sightline COMMAND --help` tells more. Every flag of a server has an environment twin, shown in brackets.",
+        epilog="`sightline COMMAND --help` tells more. Flags of a server have an environment twin, shown in brackets.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"sightline {version('sightline')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def add(name: str, run: Callable[[argparse.Namespace], int], text: str, more: str = "") -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=f"{text}. {more}".strip())
+        command = commands.add_parser(name, help=text, description=f"{text}. {more}".strip(), allow_abbrev=False)
         command.set_defaults(run=run)
         return command
 
@@ -63,30 +64,37 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         _serve,
         "Serve sessions, and run their turns",
-        "When it is ready it prints one line, `listening on http://HOST:PORT`. SIGTERM drains; a second one stops at once.",
+        "Ready, it prints one line, `listening on http://HOST:PORT`. SIGTERM drains; a second one stops at once.",
     )
     add_flags(serve, "serve")
     migrate = add("migrate", _migrate, "Bring a store's schema up to date", "`serve` does this by itself.")
     add_flags(migrate, "migrate")
 
     send = add("send", _client("send"), "Send a turn to a session", "Creates the session if it is not there.")
-    send.add_argument("session", metavar="SESSION", help="session id")
+    send.add_argument("session", metavar="SESSION", type=_session_id, help="session id")
     send.add_argument("text", metavar="TEXT", nargs="+", help="what to say")
     send.add_argument("--key", metavar="KEY", help="idempotency key; the same key again is the same turn")
-    send.add_argument("--wait", metavar="SECONDS", type=int, default=0, help="wait for the answer, at most 60 seconds")
+    send.add_argument("--wait", metavar="SECONDS", type=_whole(60), help="wait for the answer, at most 60 seconds")
 
     tail = add(
         "tail",
         _client("tail"),
         "Watch a session",
-        "Reconnects and resumes by itself until it is interrupted.",
+        "Reconnects and resumes by itself until it is interrupted or the session is deleted.",
     )
-    tail.add_argument("session", metavar="SESSION", help="session id")
+    tail.add_argument("session", metavar="SESSION", type=_session_id, help="session id")
     tail.add_argument("--cursor", metavar="CURSOR", help="resume behind this cursor; `now` begins at the tail")
     tail.add_argument("--json", action="store_true", help="print every frame as one line of JSON")
 
-    sessions = add("sessions", _client("sessions"), "List sessions, newest activity first")
-    sessions.add_argument("--limit", metavar="N", type=int, default=50, help="at most so many; default 50")
+    sessions = add(
+        "sessions",
+        _client("sessions"),
+        "List sessions, newest activity first",
+        "One a line: when, status, id and title.",
+    )
+    sessions.add_argument(
+        "--limit", metavar="N", type=_whole(1_000_000), default=50, help="at most so many; default 50"
+    )
     sessions.add_argument("--json", action="store_true", help="print them as JSON, one a line")
     for command in (send, tail, sessions):
         command.add_argument(
@@ -96,6 +104,25 @@ def _parser() -> argparse.ArgumentParser:
             help=f"the gateway; now {gateway_url()} [{URL_VARIABLE}]",
         )
     return parser
+
+
+def _session_id(text: str) -> str:
+    from sightline_gateway.http.operations import check_session_id
+    from sightline_gateway.problems import ProblemError
+
+    try:
+        return check_session_id(text)
+    except ProblemError as error:
+        raise argparse.ArgumentTypeError(error.detail) from None
+
+
+def _whole(most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {most}, not {text!r}")
+        return int(text)
+
+    return read
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -110,7 +137,7 @@ def _migrate(arguments: argparse.Namespace) -> int:
     from sightline.stores.sqlite import migrate
     from sightline_gateway.server import store_path
 
-    settings = resolve(vars(arguments))
+    settings = resolve(vars(arguments), verb="migrate")
     if settings.store == "memory:":
         print("memory: has no schema")
         return 0
@@ -128,6 +155,8 @@ def _client(name: str) -> Callable[[argparse.Namespace], int]:
             return verb(arguments)
         except remote.RemoteError as error:
             return _fail(str(error), 1)
+        except (KeyError, TypeError, ValueError) as error:
+            return _fail(f"what answers at {arguments.url} is not a gateway: {type(error).__name__} {error}", 1)
 
     return run
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+import asyncio
+
+from msgspec import Struct, field
 
 from sightline.kernel import Kernel
 from sightline_gateway.settings import Settings
@@ -12,8 +14,9 @@ __all__ = ["Gateway"]
 
 
 class Gateway(Struct):
-    """One per application."""
+    """One per application. `drained` is set when no turn will end here any more: who waits for one need not."""
 
     kernel: Kernel
     settings: Settings
     streams: Streams
+    drained: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,20 +1,37 @@
 """Refusals as the wire has them: `application/problem+json` (RFC 9457) with a stable `code`.
 
-One table says for each code which status it has on HTTP, which close code on a WebSocket, and its title. Kernel errors carry their code
-themselves; a test proves that the table knows every one of them.
+One table says for each code which status it has on HTTP, which close code on a WebSocket, and its title. Kernel errors
+carry their code themselves; a test proves that the table knows every one of them.
 """
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from sightline.errors import BatchNotCancellable, InvalidInput, SightlineError, Unavailable
+from sightline.errors import BatchNotCancellable, InvalidInput, SightlineError, StoreUnavailable, Unavailable
 
-__all__ = ["CODES", "Code", "FieldError", "Problem", "ProblemError", "encode", "problem_of", "retry_after_of"]
+__all__ = [
+    "CODES",
+    "Code",
+    "FieldError",
+    "Problem",
+    "ProblemError",
+    "instance_of",
+    "problem_of",
+    "problem_response",
+    "refuse",
+]
+
+_log = logging.getLogger("sightline.gateway")
+_MAX_INSTANCE = 500
 
 
 class Code(Struct, frozen=True):
@@ -97,11 +114,16 @@ class ProblemError(Exception):
 
 
 def problem_of(error: Exception, instance: str, trace_id: str = "") -> Problem:
-    """The problem that tells of an error. What is no refusal becomes `internal`, with nothing of its text shown."""
+    """The problem that tells of an error. What is no refusal becomes `internal`, with nothing of its text shown.
+
+    Nor does the client see what a store said: that may name files, hosts and users. The log has it, by the trace id.
+    """
     facts: dict[str, Any] = {}
     match error:
         case ProblemError():
             code, detail, facts = error.code, error.detail, dict(error.facts)
+        case StoreUnavailable():
+            code, detail = error.code, "the store does not answer as it should; try again in a moment"
         case SightlineError() if error.code in CODES and CODES[error.code].status != 500:
             code, detail = error.code, str(error)
         case _:
@@ -126,13 +148,39 @@ def problem_of(error: Exception, instance: str, trace_id: str = "") -> Problem:
     )
 
 
-def retry_after_of(error: Exception, status: int) -> str | None:
-    """The seconds for `Retry-After`, where the status calls for it."""
-    if status not in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        return None
+def problem_response(error: Exception, scope: Scope) -> Response:
+    """The answer to a request that failed with `error`. A failure of ours is logged, under the trace id it shows."""
+    trace_id = str(scope.get("sightline.request_id", ""))
+    problem = problem_of(error, instance_of(scope), trace_id)
+    if problem.code == "internal":
+        _log.error("request %s failed", trace_id, exc_info=error)
+    elif problem.status >= 500:
+        _log.warning("request %s is refused, %s: %s", trace_id, problem.code, error)
+    headers = {"Cache-Control": "no-store"}
+    if problem.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        headers["Retry-After"] = _retry_after(error)
+    return Response(msgspec.json.encode(problem), problem.status, headers, media_type="application/problem+json")
+
+
+def instance_of(scope: Scope) -> str:
+    """The request's path as a URI reference, fit for a log too.
+
+    Made from the path alone: a whole URL could not be made from every request.
+    """
+    return quote(scope["path"], safe="/:@!$&'()*+,;=~")[:_MAX_INSTANCE]
+
+
+def _retry_after(error: Exception) -> str:
     milliseconds = error.retry_after_ms if isinstance(error, Unavailable) else 1_000
     return str(max(1, -(-milliseconds // 1000)))
 
 
-def encode(problem: Problem) -> bytes:
-    return msgspec.json.encode(problem)
+async def refuse(scope: Scope, receive: Receive, send: Send, error: ProblemError) -> None:
+    """Answer a request, or a WebSocket's handshake before it is accepted, with the problem.
+
+    A server that cannot answer a handshake closes instead, which the client sees as a bare 403.
+    """
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": CODES[error.code].close})
+    else:
+        await problem_response(error, scope)(scope, receive, send)

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
+from sightline.clock import SystemClock
 from sightline.ids import SystemIds
 
 __all__ = ["RemoteError", "send", "sessions", "tail"]
 
 _TIMEOUT = httpx.Timeout(10.0, read=90.0)
+_STREAM_TIMEOUT = httpx.Timeout(10.0, read=45.0)
+"""The server says something at least every 15 seconds."""
+_PAGE = 200
 _FIRST_BACKOFF = 0.5
 _MAX_BACKOFF = 10.0
-_FINAL = {"session_deleted"}
+_DELETED = "session_deleted"
+_CONTROL = dict.fromkeys([*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}")
+"""A terminal obeys control characters, and what a session holds may come from anybody."""
 
 
 class RemoteError(Exception):
-    """The gateway refused or cannot be reached; the message is one line."""
+    """The gateway refused or cannot be reached; the message is one line. `code` is the problem's, if there is one."""
+
+    def __init__(self, message: str, code: str = "", *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retryable = retryable
 
 
 def send(arguments: argparse.Namespace) -> int:
@@ -43,10 +56,10 @@ def send(arguments: argparse.Namespace) -> int:
             return 1
         view = _call(client, "GET", f"{path}?messages=50")
         for message in view["read_view"]["messages"]:
-            if message.get("turn_id") == batch.get("turn_id") and message["role"] == "assistant":
-                print(message["content"])
+            if message.get("turn_id") == batch.get("turn_id") and message["role"] == "assistant" and message["content"]:
+                print(_plain(message["content"]))
         if batch["state"] != "completed":
-            print(batch.get("error", {}).get("message", batch["state"]), file=sys.stderr)
+            print(_plain(batch.get("error", {}).get("message", batch["state"])), file=sys.stderr)
             return 1
     return 0
 
@@ -56,7 +69,7 @@ def sessions(arguments: argparse.Namespace) -> int:
     left, after = arguments.limit, None
     with _client(arguments.url) as client:
         while left > 0:
-            query: dict[str, Any] = {"limit": min(left, 200)}
+            query: dict[str, Any] = {"limit": min(left, _PAGE)}
             if after is not None:
                 query["after"] = after
             page = _call(client, "GET", "/v1/sessions", params=query)
@@ -70,50 +83,101 @@ def sessions(arguments: argparse.Namespace) -> int:
 
 
 def _line(entry: dict[str, Any]) -> str:
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["updated_at_ms"] / 1000))
-    return f"{when}  {entry['status']:<8} {entry['session_id']}  {entry['title']}".rstrip()
+    when = datetime.fromtimestamp(entry["updated_at_ms"] / 1000, UTC).astimezone()
+    return f"{when:%Y-%m-%d %H:%M:%S}  {entry['status']:<8} {entry['session_id']}  {_plain(entry['title'])}".rstrip()
 
 
 def tail(arguments: argparse.Namespace) -> int:
-    """Watch a session until interrupted; resume after every cut."""
-    cursor = arguments.cursor
-    backoff = _FIRST_BACKOFF
-    ids = SystemIds()
-    printer = _print_json if arguments.json else _Transcript().show
-    with _client(arguments.url) as client:
-        while True:
-            try:
-                for frame in _frames(client, arguments.session, cursor):
-                    printer(frame)
-                    cursor = frame.get("cursor", cursor)
-                    if frame["type"] == "caught_up":
-                        backoff = _FIRST_BACKOFF
-                    if frame["type"] == "goodbye" and frame["reason"] in _FINAL:
-                        return 0
-            except httpx.TransportError as error:
-                print(f"({error or type(error).__name__}; reconnecting)", file=sys.stderr)
-            time.sleep(backoff * ids.uniform())
-            backoff = min(_MAX_BACKOFF, backoff * 2)
+    """Watch a session until it is deleted or the watcher interrupts; resume after every cut."""
+    return asyncio.run(_tail(arguments))
 
 
-def _frames(client: httpx.Client, session: str, cursor: str | None) -> Iterator[dict[str, Any]]:
-    headers = {"Accept": "text/event-stream"}
-    query = {} if cursor is None else {"cursor": cursor}
-    timeout = httpx.Timeout(10.0, read=45.0)  # the server says something at least every 15 seconds
-    path = f"/v1/sessions/{session}/events"
-    with client.stream("GET", path, headers=headers, params=query, timeout=timeout) as response:
-        if response.status_code >= 500:
-            raise httpx.TransportError(f"the gateway answered {response.status_code}")
-        if response.status_code != 200:
-            response.read()
-            raise _refused(response)
-        data = ""
-        for line in response.iter_lines():
-            if line.startswith("data: "):
+async def _tail(arguments: argparse.Namespace) -> int:
+    clock, watch = SystemClock(), _Watch(arguments)
+    async with httpx.AsyncClient(base_url=_address(arguments.url), timeout=_STREAM_TIMEOUT, trust_env=False) as client:
+        while (pause := await watch.once(client)) is not None:
+            await clock.sleep(pause)
+    return 0
+
+
+class _Watch:
+    """One session, watched over any number of connections, each from where the last one ended."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._session = arguments.session
+        self._cursor = arguments.cursor
+        self._show = _print_json if arguments.json else _Transcript().show
+        self._ids = SystemIds()
+        self._connected = False
+        self._backoff = _FIRST_BACKOFF
+
+    async def once(self, client: httpx.AsyncClient) -> float | None:
+        """Show what one connection brings: the seconds to wait before the next, none when the session is gone.
+
+        Raises RemoteError when there is no sense in another try, and for a gateway that was never reached.
+        """
+        pause = self._backoff * self._ids.uniform()
+        self._backoff = min(_MAX_BACKOFF, self._backoff * 2)
+        try:
+            async with aclosing(_frames(client, self._session, self._cursor)) as frames:
+                async for frame in frames:
+                    self._take(frame)
+                    if frame["type"] == "goodbye":
+                        if frame["reason"] == _DELETED:
+                            return None
+                        pause = (
+                            frame.get("retry_after_ms", 0) + frame.get("jitter_ms", 0) * self._ids.uniform()
+                        ) / 1000
+        except RemoteError as error:
+            if self._connected and error.code == _DELETED:
+                print(error, file=sys.stderr)
+                return None
+            if not (self._connected and error.retryable):
+                raise
+            print(f"({error}; reconnecting)", file=sys.stderr)
+        return pause
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        self._show(frame)
+        self._connected = True
+        self._cursor = frame.get("cursor", self._cursor)
+        if frame["type"] == "caught_up":
+            self._backoff = _FIRST_BACKOFF
+
+
+async def _frames(client: httpx.AsyncClient, session: str, cursor: str | None) -> AsyncGenerator[dict[str, Any]]:
+    """The frames of one connection. Raises RemoteError."""
+    request = client.build_request(
+        "GET",
+        f"/v1/sessions/{session}/events",
+        headers={"Accept": "text/event-stream"},
+        params={} if cursor is None else {"cursor": cursor},
+    )
+    try:
+        response = await client.send(request, stream=True)
+        try:
+            if response.status_code != 200:
+                await response.aread()
+                raise _refused(response)
+            async for data in _event_data(response.aiter_bytes()):
+                yield json.loads(data)
+        finally:
+            await response.aclose()
+    except httpx.HTTPError as error:
+        raise _unreachable(client.base_url, error) from None
+
+
+async def _event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The data of each event. Lines are cut at line feeds alone: text may hold what else counts as a line's end."""
+    rest, data = b"", b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data: "):
                 data = line[6:]
             elif not line and data:
-                yield json.loads(data)
-                data = ""
+                yield data
+                data = b""
 
 
 class _Transcript:
@@ -157,18 +221,19 @@ class _Transcript:
                 print("— that attempt is taken back —")
             case "tool_call_started":
                 self._end_line()
-                print(f"· {event['name']} {json.dumps(event['args'])}")
+                print(f"· {_plain(event['name'])} {json.dumps(event['args'])}")
 
     def _live_input(self, messages: list[dict[str, Any]]) -> None:
         for message in messages:
-            print(f"> {message['content']}")
+            print(f"> {_plain(message['content'])}")
 
     def _message(self, message: dict[str, Any]) -> None:
-        print(f"> {message['content']}" if message["role"] == "user" else message["content"])
+        content = _plain(message["content"])
+        print(f"> {content}" if message["role"] == "user" else content)
 
     def _delta(self, text: str) -> None:
         if text:
-            print(text, end="")
+            print(_plain(text), end="")
             self._streaming = True
 
     def _end_line(self) -> None:
@@ -179,33 +244,53 @@ class _Transcript:
 
 def _why(outcome: dict[str, Any]) -> str:
     reason = outcome.get("error", {}).get("message") or outcome.get("reason") or ""
-    return f": {reason}" if reason else ""
+    return f": {_plain(reason)}" if reason else ""
 
 
 def _print_json(frame: dict[str, Any]) -> None:
     print(json.dumps(frame, ensure_ascii=False), flush=True)
 
 
+def _plain(text: str) -> str:
+    """The text as it may be shown on a terminal."""
+    return text.translate(_CONTROL)
+
+
 def _client(url: str) -> httpx.Client:
+    return httpx.Client(base_url=_address(url), timeout=_TIMEOUT, trust_env=False)
+
+
+def _address(url: str) -> httpx.URL:
     try:
-        return httpx.Client(base_url=url, timeout=_TIMEOUT, trust_env=False)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise RemoteError(f"--url {url}: {error}") from None
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise RemoteError(f"{url} is not the address of a gateway, http://HOST:PORT")
+    return parsed
 
 
 def _call(client: httpx.Client, method: str, path: str, **request: Any) -> Any:
     try:
         response = client.request(method, path, **request)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise RemoteError(f"cannot reach {client.base_url}: {error or type(error).__name__}") from None
-    if response.is_error:
+    except httpx.HTTPError as error:
+        raise _unreachable(client.base_url, error) from None
+    if not response.is_success:
         raise _refused(response)
-    return response.json()
+    try:
+        return response.json()
+    except ValueError:
+        raise RemoteError(f"what answers at {client.base_url} is not a gateway") from None
+
+
+def _unreachable(url: httpx.URL, error: httpx.HTTPError) -> RemoteError:
+    return RemoteError(f"cannot reach {url}: {error or type(error).__name__}", retryable=True)
 
 
 def _refused(response: httpx.Response) -> RemoteError:
+    retryable = response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error
     try:
         problem = response.json()
-        return RemoteError(f"{problem['code']}: {problem['detail']}")
+        return RemoteError(f"{problem['code']}: {problem['detail']}", problem["code"], retryable=retryable)
     except (ValueError, KeyError, TypeError):
-        return RemoteError(f"the gateway answered {response.status_code}")
+        return RemoteError(f"the gateway answered {response.status_code}", retryable=retryable)

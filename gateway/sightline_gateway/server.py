@@ -1,7 +1,11 @@
 """The process: from settings to a listening server, and from SIGTERM to a clean end.
 
-Draining comes before the server's own shutdown: no new work is claimed, streams are told goodbye one by one, running turns get their time and are
-handed back otherwise; only then are connections closed. A second signal stops at once.
+Draining comes before the server's own shutdown: no new work is claimed, streams are told goodbye one by one, running
+turns get their time and are handed back otherwise; only then are connections closed. A second signal stops at once: the
+work is in the store, and whoever comes next takes it over.
+
+The process ends when the server has. What an agent left behind, a task that ignores its cancellation or a thread that
+does not return, gets a few seconds and no more.
 """
 
 from __future__ import annotations
@@ -10,9 +14,11 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import FrameType
@@ -21,14 +27,17 @@ import uvicorn
 
 from sightline.agents.loading import load_agent
 from sightline.clock import SystemClock
-from sightline.errors import StartupError
+from sightline.errors import AgentNotLoadable, StartupError
 from sightline.kernel import Kernel, KernelStore, Limits
 from sightline.stores.memory import MemoryStore
 from sightline.stores.replay_memory import MemoryReplayStore, ReplayBounds
 from sightline.stores.sqlite import SqliteStore
+from sightline.turn.agent import Agent
+from sightline_gateway.access.limits import BoundedHead
 from sightline_gateway.app import create_app
 from sightline_gateway.gateway import Gateway
 from sightline_gateway.settings import Settings
+from sightline_gateway.stream.protocols import HttpProtocol, WebSocketProtocol
 from sightline_gateway.stream.streams import Streams
 
 __all__ = ["CannotListen", "open_store", "run", "store_path"]
@@ -37,6 +46,8 @@ _log = logging.getLogger("sightline.gateway.server")
 
 _BACKLOG = 2048
 _CLOSE_SECONDS = 3
+_LEFTOVER_SECONDS = 2.0
+_FORCED_SECONDS = 1.0
 _PING_SECONDS = 20.0
 _GC_THRESHOLDS = (50_000, 50, 100)
 
@@ -55,8 +66,8 @@ class CannotListen(StartupError):
 
 
 def store_path(url: str) -> Path:
-    """The file a `sqlite:///PATH` names."""
-    return Path(url.removeprefix("sqlite:///"))
+    """The file a `sqlite:///PATH` names; links are followed, so that one file has one lock by whatever name."""
+    return Path(url.removeprefix("sqlite:///")).resolve()
 
 
 def open_store(settings: Settings) -> KernelStore:
@@ -67,15 +78,22 @@ def open_store(settings: Settings) -> KernelStore:
 
 
 def run(settings: Settings) -> int:
-    """Serve until told to stop; the exit code. Raises StartupError before anything listens."""
+    """Serve until told to stop; the exit code. The process has to end after it, and is made to.
+
+    Raises StartupError with nothing left open.
+    """
     logging.basicConfig(
         level=settings.log_level.upper(),
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    agent = load_agent(settings.agent) if settings.role == "all" else None
+    agent = _load(settings.agent) if settings.role == "all" else None
     listener = _listen(settings.host, settings.port)
-    store = open_store(settings)
+    try:
+        store = open_store(settings)
+    except BaseException:
+        listener.close()
+        raise
     clock = SystemClock()
     bounds = ReplayBounds(settings.replay_max_events, settings.replay_max_age, settings.replay_max_bytes)
     kernel = Kernel(
@@ -94,18 +112,35 @@ def run(settings: Settings) -> int:
     return _Server(settings, kernel, store, listener).serve_until_told()
 
 
+def _load(target: str | None) -> Agent:
+    try:
+        return load_agent(target)
+    except SystemExit as error:
+        raise AgentNotLoadable(target or "", f"it ends the process with {error.code!r} when it is imported") from None
+
+
 def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket, so that a taken port is said before anything is opened."""
+    """A listening socket, so that a taken port is said before anything is opened. Who connects early waits a moment."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
     except OSError as error:
         raise CannotListen(host, port, error.strerror or str(error)) from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # Two that only bind may share a port; it is theirs who listens first.
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise CannotListen(host, port, error.strerror or str(error)) from None
     return listener
+
+
+class _HttpProtocol(HttpProtocol, BoundedHead):
+    """What a stream wants to know of its connection, and a bound on what comes before a request is known."""
 
 
 class _Server(uvicorn.Server):
@@ -118,6 +153,7 @@ class _Server(uvicorn.Server):
         self._listener = listener
         self._gateway = Gateway(kernel, settings, Streams(settings.max_connections))
         self._drain: asyncio.Task[None] | None = None
+        self._forced = False
         super().__init__(
             uvicorn.Config(
                 create_app(self._gateway, self._life),
@@ -126,7 +162,9 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 backlog=_BACKLOG,
                 timeout_graceful_shutdown=_CLOSE_SECONDS,
-                ws="websockets-sansio",
+                lifespan="on",
+                http=_HttpProtocol,
+                ws=WebSocketProtocol,
                 ws_max_size=settings.max_body,
                 ws_ping_interval=_PING_SECONDS,
                 ws_ping_timeout=_PING_SECONDS,
@@ -138,7 +176,9 @@ class _Server(uvicorn.Server):
     def serve_until_told(self) -> int:
         with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
             runner.run(self.serve([self._listener]))
-        return 0 if self.started else 1
+            code = 0 if self.started and not self._forced else 1
+            _end_within(_LEFTOVER_SECONDS, code)
+        return code
 
     @contextlib.asynccontextmanager
     async def _life(self) -> AsyncIterator[None]:
@@ -164,8 +204,19 @@ class _Server(uvicorn.Server):
         """First signal: drain, then shut down. Second: stop at once."""
         if self._drain is None and sig in (signal.SIGTERM, signal.SIGINT):
             self._drain = asyncio.get_running_loop().create_task(self._drain_then_exit())
-        else:
-            self.should_exit = self.force_exit = True
+        elif not self._forced:
+            self._forced = self.should_exit = self.force_exit = True
+            self._gateway.drained.set()
+            # Should the loop be busy with something that does not let go, it is not asked twice.
+            _end_within(_LEFTOVER_SECONDS, 1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:
+            # uvicorn leaves it at that. What can be handed back in a moment still is.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FORCED_SECONDS):
+                    await self.lifespan.shutdown()
 
     async def _drain_then_exit(self) -> None:
         timeout = self._settings.drain_timeout
@@ -173,4 +224,18 @@ class _Server(uvicorn.Server):
         try:
             await asyncio.gather(self._kernel.drain(timeout), self._gateway.streams.drain(timeout))
         finally:
+            self._gateway.drained.set()
             self.should_exit = True
+
+
+def _end_within(seconds: float, code: int) -> None:
+    """End the process after so long, if it has not ended by itself."""
+
+    def end() -> None:
+        _log.warning("ending although something of an agent's still runs")
+        logging.shutdown()
+        os._exit(code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()

@@ -1,13 +1,14 @@
-"""Every setting, in one table: name, kind, default with unit, one sentence. Flags, environment, help and reference come from it.
+"""Every setting, in one table: name, kind, default with unit, one sentence.
 
-The only module that reads the environment. A flag wins over its environment twin; unknown `SIGHTLINE_*` variables are refused, because a
-typo must not be silent.
+Flags, environment, help and reference come from it. The only module that reads the environment. A flag wins over its
+environment twin; unknown `SIGHTLINE_*` variables are refused, because a typo must not be silent.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Literal
@@ -94,7 +95,7 @@ def _text(raw: str) -> str:
 
 def _integer(low: int, high: int = 2**53) -> Callable[[str], int]:
     def read(raw: str) -> int:
-        if not raw.isascii() or not raw.isdigit() or not low <= int(raw) <= high:
+        if not re.fullmatch(r"[0-9]{1,16}", raw) or not low <= int(raw) <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return int(raw)
 
@@ -103,13 +104,9 @@ def _integer(low: int, high: int = 2**53) -> Callable[[str], int]:
 
 def _seconds(low: float, high: float = 31_536_000.0) -> Callable[[str], float]:
     def read(raw: str) -> float:
-        try:
-            value = float(raw)
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            raise ValueError(f"must be seconds from {low:g} to {high:g}, fractions allowed")
-        return value
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", raw) or not low <= float(raw) <= high:
+            raise ValueError(f"must be seconds from {low:g} to {high:.0f}, fractions allowed")
+        return float(raw)
 
     return read
 
@@ -138,17 +135,27 @@ def _store(raw: str) -> str:
 
 
 def _origin(raw: str) -> str:
-    if not raw.startswith(("http://", "https://")) or raw.count("/") != 2:
-        raise ValueError("must be scheme://host[:port]")
+    if not re.fullmatch(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", raw):
+        raise ValueError("must be http://HOST[:PORT] or https://HOST[:PORT]")
     return raw
 
 
+def _host(raw: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9._-]+", raw):
+        return raw
+    try:
+        return str(ip_address(raw[1:-1] if raw.startswith("[") and raw.endswith("]") else raw))
+    except ValueError:
+        raise ValueError("must be a host name or an address, without a port") from None
+
+
+_SHOWN = 200
 _RUN = ("serve",)
 _STORE = ("serve", "migrate")
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("agent", "MODULE:ATTR", _text, "The agent that runs turns; without it the demo agent.", _RUN),
-    Setting("host", "ADDRESS", _text, "Address to listen on; anything but loopback needs --insecure-no-auth."),
+    Setting("host", "ADDRESS", _host, "Address to listen on; anything but loopback needs --insecure-no-auth."),
     Setting("port", "PORT", _integer(0, 65_535), "Port to listen on; 0 takes a free one."),
     Setting("store", "URL", _store, "Where sessions and work are kept: sqlite:///PATH or memory:.", _STORE),
     Setting("replay", "URL", _one_of("memory:"), "Where the live log is kept: memory:.", _RUN),
@@ -200,7 +207,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "allow_host",
         "HOST",
-        _text,
+        _host,
         "A Host header besides loopback names and the bind host; may be given several times.",
         repeatable=True,
     ),
@@ -240,19 +247,20 @@ def add_flags(parser: argparse.ArgumentParser, verb: str) -> None:
             parser.add_argument(setting.flag, dest=setting.name, metavar=setting.metavar, help=text)
 
 
-def resolve(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, *, strict: bool = True) -> Settings:
-    """Flags over environment over defaults. `strict` refuses unknown variables.
+def resolve(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, verb: str = "serve") -> Settings:
+    """Flags over environment over defaults, for one command: the values of settings that it does not take are not read.
 
-    Raises SettingsError: what is wrong, in one line, naming flag or variable.
+    Raises SettingsError: what is wrong, in one line, naming flag or variable; unknown variables are wrong too.
     """
     environment = os.environ if environment is None else environment
-    if strict:
-        known = {setting.variable for setting in SETTINGS} | {URL_VARIABLE}
-        for name in sorted(environment):
-            if name.startswith("SIGHTLINE_") and name not in known:
-                raise SettingsError(f"unknown environment variable {name}")
+    known = {setting.variable for setting in SETTINGS} | {URL_VARIABLE}
+    for name in sorted(environment):
+        if name.startswith("SIGHTLINE_") and name not in known:
+            raise SettingsError(f"unknown environment variable {name}")
     values: dict[str, Any] = {}
     for setting in SETTINGS:
+        if verb not in setting.verbs:
+            continue
         given = flags.get(setting.name)
         if given is not None:
             values[setting.name] = _read_flag(setting, given)
@@ -273,13 +281,12 @@ def _read_flag(setting: Setting, given: Any) -> Any:
 
 
 def _read(setting: Setting, source: str, raw: str | Sequence[str]) -> Any:
+    if not isinstance(raw, str):
+        return tuple(_read(setting, source, part.strip()) for part in raw)
     try:
-        if setting.repeatable:
-            return tuple(setting.read(part.strip()) for part in ([raw] if isinstance(raw, str) else raw))
-        assert isinstance(raw, str)
         return setting.read(raw)
     except ValueError as error:
-        raise SettingsError(f"{source} {error}, not {raw!r}") from None
+        raise SettingsError(f"{source} {error}, not {raw[:_SHOWN]!r}") from None
 
 
 def is_loopback(host: str) -> bool:
@@ -297,8 +304,9 @@ def reference_markdown() -> str:
     lines = [
         "# Settings",
         "",
-        "Made from the settings table in `sightline_gateway/settings.py`; a test keeps the two in step. Durations are plain",
-        "seconds (fractions allowed), sizes plain bytes. A flag wins over its environment variable.",
+        "Made from the settings table in `sightline_gateway/settings.py`; a test keeps the two in step. Durations are",
+        "plain seconds (fractions allowed), sizes plain bytes. A flag wins over its environment variable, in which",
+        "several values are separated by commas.",
         "",
         "| flag | environment | default | commands | meaning |",
         "|---|---|---|---|---|",

@@ -1,168 +1,304 @@
-"""SIGKILL at random moments while many sessions work: what was accepted is committed exactly once, in order."""
+"""SIGKILL at random moments: what was accepted is done once, in order, and everybody who watched knows it."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import random
 import re
-import threading
-import time
-from collections.abc import Iterator
+import statistics
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.served import Served
+from tests.chaos.served import Served, serving
+from tests.chaos.watching import KINDS, Watcher
+from tests.gateway.stream.folding import assert_same_view
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.anyio, pytest.mark.chaos, pytest.mark.timeout(180)]
 
-_SESSIONS = 20
-_TURNS = 10
-_KILLS = 30
-_SEED = 20261120
-
-
-class _Progress:
-    """How many kills have been survived. Clients pace their posts by it, so that every life of the server gets work."""
-
-    def __init__(self) -> None:
-        self._kills = 0
-        self._changed = threading.Condition()
-
-    def killed(self) -> None:
-        with self._changed:
-            self._kills += 1
-            self._changed.notify_all()
-
-    def wait_for(self, kills: int) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._kills >= kills)
+KILLS = 30
+SESSIONS = 20
+TURNS = 10
+WATCHED = 4
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    # No turn is given up here: each may be interrupted by every one of the kills.
-    served = Served(tmp_path, "--max-attempts", "1000")
-    served.start()
-    yield served
-    served.stop()
+@dataclass
+class Author:
+    """A client with a session of its own: one turn after the other, each posted until the server has said yes."""
+
+    served: Served
+    session_id: str
+    texts: list[str]
+    posting: asyncio.Event
+    accepted: list[dict[str, Any]] = field(default_factory=list)
+    ambiguous: int = 0
+    replayed: int = 0
+
+    async def write(self, pause: float, chance: random.Random) -> None:
+        async with self.served.client() as client:
+            await self._until_yes(client, "PUT", "", {}, None)
+            for number, text in enumerate(self.texts):
+                await asyncio.sleep(chance.uniform(0, 2 * pause))
+                answer = await self._until_yes(client, "POST", "/turns", {"input": text}, f"key-{number}")
+                self.replayed += "idempotency-replayed" in answer.headers
+                self.accepted.append(answer.json())
+
+    async def _until_yes(
+        self, client: httpx.AsyncClient, method: str, path: str, body: Any, key: str | None
+    ) -> httpx.Response:
+        headers = {} if key is None else {"Idempotency-Key": key}
+        while True:
+            try:
+                asyncio.get_running_loop().call_soon(self.posting.set)
+                answer = await client.request(
+                    method, f"/v1/sessions/{self.session_id}{path}", json=body, headers=headers
+                )
+            except httpx.ConnectError:
+                await asyncio.sleep(0.05)
+            except httpx.TransportError:
+                self.ambiguous += 1
+            else:
+                if answer.status_code < 300:
+                    return answer
+                assert answer.status_code == 503, answer.text
 
 
-def _input_of(number: int) -> str:
-    return f"stream {10 + number} every 20" if number % 2 else f"echo answer number {number} of this session"
+def written(session: int, chance: random.Random) -> list[str]:
+    """Texts that no other turn has."""
+    texts = []
+    for turn in range(TURNS):
+        echo = f"echo session {session} says its word number {turn} and no other"
+        texts.append(chance.choice([echo, f"stream {chance.randint(2, 60)} every {chance.randint(1, 15)} size 40"]))
+    return texts
 
 
-def _post_until_accepted(url: str, session: str, text: str, key: str) -> None:
-    """A client that retries whatever is ambiguous under the same key."""
+def assert_answers(text: str, answer: str) -> None:
+    """The answer is all of what was asked for, every word once."""
+    if text.startswith("echo "):
+        assert answer == text.removeprefix("echo ")
+    else:
+        count = int(text.split()[1])
+        pieces = re.findall(r"seq=(\d+) t=\d+ \.*", answer)
+        assert pieces == [str(number) for number in range(count)]
+        assert re.sub(r"seq=\d+ t=\d+ \.*", "", answer) == ""
+
+
+async def assert_all_done(client: httpx.AsyncClient, author: Author) -> int:
+    """Every accepted turn is in the transcript once, with its whole answer, in the order of acceptance.
+
+    Returns how many attempts died on the way.
+    """
+    path = f"/v1/sessions/{author.session_id}"
+    messages = (await client.get(f"{path}/messages?limit=200")).json()["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant"] * TURNS
+    assert [message["content"] for message in messages[::2]] == author.texts
+    for text, message in zip(author.texts, messages[1::2], strict=True):
+        assert "status" not in message or message["status"] == "completed"
+        assert_answers(text, message["content"])
+    assert len({message["message_id"] for message in messages}) == len(messages)
+    batches = (await client.get(f"{path}/queue?state=all")).json()["batches"]
+    assert [batch["batch_id"] for batch in batches] == [batch["batch_id"] for batch in author.accepted]
+    assert [batch["state"] for batch in batches] == ["completed"] * TURNS
+    turns = [message["turn_id"] for message in messages]
+    assert turns[::2] == turns[1::2] == [batch["turn_id"] for batch in batches]
+    return sum(batch["attempts"] - 1 for batch in batches)
+
+
+async def idle(client: httpx.AsyncClient, session_id: str) -> dict[str, Any]:
+    """The session's view once nothing is left to do."""
     while True:
-        with contextlib.suppress(httpx.TransportError):
-            answer = httpx.post(
-                f"{url}/v1/sessions/{session}/turns",
-                json={"input": text},
-                headers={"Idempotency-Key": key},
-                trust_env=False,
-                timeout=10,
-            )
-            if answer.status_code in (200, 202):
-                return
-            assert answer.status_code == 503, answer.text
-        time.sleep(0.02)
+        view: dict[str, Any] = (await client.get(f"/v1/sessions/{session_id}?messages=1000")).json()
+        if view["status"] == "idle":
+            return view
+        await asyncio.sleep(0.05)
 
 
-def _client(url: str, session: str, progress: _Progress, failures: list[BaseException]) -> None:
-    try:
-        for number in range(_TURNS):
-            progress.wait_for(number * (_KILLS - 3) // _TURNS)
-            _post_until_accepted(url, session, _input_of(number), f"{session}-{number}")
-    except BaseException as error:
-        failures.append(error)
+async def test_thirty_kills_cost_no_accepted_turn_and_double_no_word(tmp_path: Path) -> None:
+    chance = random.Random(2)
+    async with serving(tmp_path, "--max-attempts", "1000") as served:
+        posting = asyncio.Event()
+        authors = [Author(served, f"s{number}", written(number, chance), posting) for number in range(SESSIONS)]
+        watchers = [
+            Watcher(served, author.session_id, transport) for author in authors[:WATCHED] for transport in KINDS
+        ]
+        async with served.client() as client:
+            for author in authors[:WATCHED]:
+                await client.put(f"/v1/sessions/{author.session_id}", json={})
+        for watcher in watchers:
+            watcher.start()
+        writing = [asyncio.create_task(author.write(1.3, random.Random(author.session_id))) for author in authors]
+        busy = 0
+        for _ in range(KILLS):
+            await asyncio.sleep(chance.uniform(0.02, 0.7))
+            if chance.random() < 0.5:
+                posting.clear()
+                waiting = asyncio.create_task(posting.wait())
+                await asyncio.wait({waiting, *writing}, timeout=0.3, return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                await asyncio.sleep(chance.uniform(0, 0.004))
+            busy += not all(task.done() for task in writing)
+            await served.kill()
+            await served.start()
+        await asyncio.gather(*writing)
+        async with served.client() as client:
+            views = [await idle(client, author.session_id) for author in authors]
+            died = sum([await assert_all_done(client, author) for author in authors])
+        for watcher, view in zip(watchers, [view for view in views[:WATCHED] for _ in KINDS], strict=True):
+            await watcher.reach(view["cursor"])
+            assert_same_view(watcher.story.view(), view)
+            # A life may be too short for a watcher to come back in it.
+            assert KILLS / 2 < watcher.story.gaps <= KILLS
+            await watcher.stop()
+    assert busy > KILLS * 0.8, "most kills came while work was posted"
+    assert died > KILLS / 2, "and interrupted a turn"
+    assert sum(author.ambiguous for author in authors) > 0
+    assert statistics.median(served.starts) < 2
+    assert "Traceback" not in served.log
 
 
-def test_every_accepted_turn_is_committed_exactly_once_and_in_order_over_thirty_kills(served: Served) -> None:
-    chance = random.Random(_SEED)
-    sessions = [f"chaos-{index}" for index in range(_SESSIONS)]
-    for session in sessions:
-        httpx.put(f"{served.url}/v1/sessions/{session}", json={}, trust_env=False).raise_for_status()
-    progress = _Progress()
-    failures: list[BaseException] = []
-    clients = [threading.Thread(target=_client, args=(served.url, session, progress, failures)) for session in sessions]
-    for client in clients:
-        client.start()
-    for _ in range(_KILLS):
-        time.sleep(chance.uniform(0.0, 0.7))
-        served.kill()
-        served.start()
-        progress.killed()
-    for client in clients:
-        client.join()
-    assert failures == []
-
-    attempts = 0
-    for session in sessions:
-        _wait_until_idle(served, session)
-        attempts += _check_session(served, session)
-    assert attempts > _SESSIONS * _TURNS, "the kills interrupted no turn: nothing was tried"
-
-
-def _wait_until_idle(served: Served, session: str) -> None:
-    while not _is_idle(served, session):
-        time.sleep(0.05)
-
-
-def _check_session(served: Served, session: str) -> int:
-    """Everything the session was given is there once, in order and whole. Returns how many attempts it took."""
-    messages: list[dict[str, Any]] = served.get(f"/v1/sessions/{session}?messages=1000")["read_view"]["messages"]
-    assert [message["role"] for message in messages] == ["user", "assistant"] * _TURNS
-    assert [message["content"] for message in messages[::2]] == [_input_of(number) for number in range(_TURNS)]
-    assert len({message["turn_id"] for message in messages}) == _TURNS
-    assert len({message["message_id"] for message in messages}) == 2 * _TURNS
-    for number, answer in enumerate(messages[1::2]):
-        assert "status" not in answer
-        if number % 2:
-            words = re.findall(r"seq=(\d+) t=\d+ ", answer["content"])
-            assert words == [str(word) for word in range(10 + number)], "a word is lost or doubled"
-        else:
-            assert answer["content"] == _input_of(number).removeprefix("echo ")
-    batches = served.get(f"/v1/sessions/{session}/queue?state=all")["batches"]
-    assert [batch["state"] for batch in batches] == ["completed"] * _TURNS
-    assert [batch["source_key"] for batch in batches] == [f"host:{session}-{number}" for number in range(_TURNS)]
-    return sum(batch["attempts"] for batch in batches)
+async def test_an_interrupted_turn_is_taken_over_at_once_and_its_words_are_said_again_not_twice(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as served:
+        watchers = {transport: Watcher(served, "s", transport) for transport in KINDS}
+        async with served.client() as client:
+            await client.put("/v1/sessions/s", json={})
+            for watcher in watchers.values():
+                watcher.start()
+            await client.post("/v1/sessions/s/turns", json={"input": "stream 40 every 20"})
+            await asyncio.gather(*(watcher.see(15) for watcher in watchers.values()))
+        await served.kill()
+        await served.start()
+        loop = asyncio.get_running_loop()
+        listening = loop.time()
+        async with served.client() as client:
+            while (view := (await client.get("/v1/sessions/s")).json())["live"] is None:
+                assert view["status"] != "idle"
+            assert loop.time() - listening < 1
+            assert view["live"]["attempt"] == 2
+            view = await idle(client, "s")
+            [batch] = (await client.get("/v1/sessions/s/queue?state=all")).json()["batches"]
+        assert batch["attempts"] == 2
+        assert [message["role"] for message in view["read_view"]["messages"]] == ["user", "assistant"]
+        assert_answers("stream 40 every 20", view["read_view"]["messages"][1]["content"])
+        for watcher in watchers.values():
+            await watcher.reach(view["cursor"])
+            assert_same_view(watcher.story.view(), view)
+            assert watcher.story.gaps == 1
+            await watcher.stop()
 
 
-def test_a_turn_that_kills_its_server_every_time_is_given_up_and_the_rest_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "poison.py").write_text(
-        "import os\n\n\nasync def agent(turn):\n"
-        "    turn.text('about to')\n"
-        "    if turn.input[0].content == 'poison':\n        await turn.sleep(0.3)\n        os._exit(9)\n"
-    )
-    served = Served(tmp_path, "--agent", "poison:agent", "--max-attempts", "3")
-    served.start()
-    httpx.put(f"{served.url}/v1/sessions/s", json={}, trust_env=False).raise_for_status()
-    _post_until_accepted(served.url, "s", "fine", "k0")
-    _post_until_accepted(served.url, "s", "poison", "k1")
-    deaths = 0
-    while not _is_idle(served, "s"):
-        if served.has_ended:
+DYING = """
+import os
+from sightline.agents.demo import demo
+from sightline.observation.events import Committed
+from sightline.observation.handle import RuntimeHandle
+from sightline.stores.sqlite import SqliteStore
+
+mark = os.path.join(os.path.dirname(__file__), "died")
+
+def die():
+    if not os.path.exists(mark):
+        open(mark, "w").close()
+        os._exit(137)
+
+if "{moment}" == "after":
+    publish = RuntimeHandle.publish
+    def dying_publish(self, now, changes):
+        if any(isinstance(change.data, Committed) for change in changes):
+            die()
+        return publish(self, now, changes)
+    RuntimeHandle.publish = dying_publish
+else:
+    commit = SqliteStore.commit
+    async def dying_commit(self, *args):
+        die()
+        return await commit(self, *args)
+    SqliteStore.commit = dying_commit
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_death_around_the_commit_neither_loses_nor_doubles_the_turn(tmp_path: Path, moment: str) -> None:
+    (tmp_path / "dying.py").write_text(DYING.replace("{moment}", moment))
+    async with serving(tmp_path, "--agent", "dying:demo") as served:
+        watchers = {transport: Watcher(served, "s", transport) for transport in KINDS}
+        async with served.client() as client:
+            await client.put("/v1/sessions/s", json={})
+            for watcher in watchers.values():
+                watcher.start()
+                await watcher.begun()
+            await client.post("/v1/sessions/s/turns", json={"input": "echo once and only once"})
+        await served.ended()
+        assert all(event["kind"] != "committed" for event in watchers["sse"].story.since)
+        await served.start()
+        async with served.client() as client:
+            view = await idle(client, "s")
+            [batch] = (await client.get("/v1/sessions/s/queue?state=all")).json()["batches"]
+        contents = [message["content"] for message in view["read_view"]["messages"]]
+        assert contents == ["echo once and only once", "once and only once"]
+        assert (batch["state"], batch["attempts"]) == ("completed", 2 if moment == "before" else 1)
+        for watcher in watchers.values():
+            await watcher.reach(view["cursor"])
+            assert_same_view(watcher.story.view(), view)
+            await watcher.stop()
+
+
+POISON = """
+import os
+from sightline.agents.demo import demo
+
+async def agent(turn):
+    if turn.input[0].content == "poison":
+        turn.text("dying now")
+        os._exit(1)
+    await demo(turn)
+"""
+
+
+async def test_a_turn_that_kills_its_server_is_given_up_after_three_attempts_and_the_server_lives_on(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "poison.py").write_text(POISON)
+    async with serving(tmp_path, "--agent", "poison:agent") as served:
+        async with served.client() as client:
+            for session_id in ("s", "other"):
+                await client.put(f"/v1/sessions/{session_id}", json={})
+            posted = [
+                asyncio.create_task(client.post("/v1/sessions/s/turns", json={"input": "poison"})),
+            ]
+            await asyncio.gather(*posted, return_exceptions=True)
+        deaths = 0
+        while True:
+            try:
+                async with asyncio.timeout(3):
+                    await served.ended()
+            except TimeoutError:
+                break
             deaths += 1
-            assert deaths <= 3, "the poisonous turn was tried more often than allowed"
-            served.start()
-    _post_until_accepted(served.url, "s", "fine too", "k2")
-    _wait_until_idle(served, "s")
-    states = [
-        (batch["state"], batch["attempts"], batch.get("error", {}).get("code"))
-        for batch in served.get("/v1/sessions/s/queue?state=all")["batches"]
-    ]
-    messages = served.get("/v1/sessions/s")["read_view"]["messages"]
-    served.stop()
-    assert deaths == 3
-    assert states == [("completed", 1, None), ("failed", 3, "engine_gave_up"), ("completed", 1, None)]
-    assert [message["content"] for message in messages if message["role"] == "user"] == ["fine", "poison", "fine too"]
-    assert [message.get("status") for message in messages] == [None, None, None, "failed", None, None]
-
-
-def _is_idle(served: Served, session: str) -> bool:
-    with contextlib.suppress(httpx.TransportError):
-        return bool(served.get(f"/v1/sessions/{session}?messages=0")["status"] == "idle")
-    return False
+            assert deaths <= 3
+            try:
+                await served.start()
+            except ChildProcessError:
+                continue
+        assert deaths == 3
+        async with served.client() as client:
+            view = await idle(client, "s")
+            user, *answer = view["read_view"]["messages"]
+            assert (user["role"], user["content"]) == ("user", "poison")
+            assert [message["status"] for message in answer] == ["failed"] * len(answer)
+            [batch] = (await client.get("/v1/sessions/s/queue?state=all")).json()["batches"]
+            assert (batch["state"], batch["attempts"]) == ("failed", 3)
+            assert batch["error"]["code"] == "engine_gave_up"
+            for session_id in ("s", "other"):
+                await client.post(f"/v1/sessions/{session_id}/turns", json={"input": "echo still here"})
+                view = await idle(client, session_id)
+                assert view["read_view"]["messages"][-1]["content"] == "still here"
+        await served.kill()
+        await served.start()
+        async with served.client() as client:
+            batches = (await client.get("/v1/sessions/s/queue?state=all")).json()["batches"]
+            assert [batch["state"] for batch in batches] == ["failed", "completed"]

@@ -70,7 +70,7 @@ async def _fail(turn: Turn, rest: str) -> None:
 async def _tool(turn: Turn, rest: str) -> None:
     name, _, raw = rest.partition(" ")
     try:
-        args = json.loads(raw) if raw.strip() else {}
+        args = json.loads(raw, parse_constant=_no_json) if raw.strip() else {}
     except (ValueError, RecursionError):
         raise AgentError(f"the arguments of tool {name} are not JSON") from None
 
@@ -84,12 +84,18 @@ async def _tool(turn: Turn, rest: str) -> None:
     turn.text(output if isinstance(output, str) else json.dumps(output))
 
 
+def _no_json(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
 async def _steps(turn: Turn, rest: str) -> None:
     match = _FORMS["steps"].fullmatch(rest)
     assert match is not None
     for index in range(int(match["count"])):
         if index and match["every"]:
             await turn.sleep(int(match["every"]) / 1000)
+        elif index % _BREATH == _BREATH - 1:
+            await turn.sleep(0)
         turn.model_request()
 
 

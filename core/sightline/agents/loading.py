@@ -28,7 +28,7 @@ def load_agent(target: str | None) -> Agent:
         if not hasattr(found, name):
             raise AgentNotLoadable(target, f"{module_name} has no attribute {attribute}")
         found = getattr(found, name)
-    call = found if inspect.isfunction(found) else getattr(found, "__call__", None)  # noqa: B004
-    if not inspect.iscoroutinefunction(call):
+    candidates = () if inspect.isclass(found) else (found, getattr(found, "__call__", None))  # noqa: B004
+    if not any(inspect.iscoroutinefunction(candidate) for candidate in candidates):
         raise AgentNotLoadable(target, "it is not an async callable that takes a turn")
     return cast(Agent, found)

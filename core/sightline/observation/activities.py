@@ -1,7 +1,7 @@
 """What happens inside a turn, as observers see it: one struct per activity type, told apart by `type`.
 
-Several activities that belong together share the correlation id of the `turn_activity` event that carries them: the deltas of one model
-request, the start and end of one tool call. Retracting a correlation takes back what it showed.
+Several activities that belong together share the correlation id of the `turn_activity` event that carries them: the
+deltas of one model request, the start and end of one tool call. Retracting a correlation takes back what it showed.
 """
 
 from __future__ import annotations

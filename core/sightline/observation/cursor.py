@@ -1,8 +1,9 @@
 """Positions in a session's live stream, as opaque text.
 
-`sl1:<incarnation>:<revision>:<position>:<session id>`, numbers in decimal. The incarnation is the life of the replay store that counted
-the position: positions start over with it, so a cursor of another life proves nothing. The session id is last and taken verbatim, so ids
-may hold colons. Clients never parse or compare cursors; a cursor says where, not who may.
+`sl1:<incarnation>:<revision>:<position>:<session id>`, numbers in decimal. The incarnation is the life of the replay
+store that counted the position: positions start over with it, so a cursor of another life proves nothing. The session
+id is last and taken verbatim, so ids may hold colons. Clients never parse or compare cursors; a cursor says where, not
+who may.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The entries of a session's live stream: one envelope, one struct of data per kind.
 
-The same types encode the wire, describe it, and are folded. Readers ignore kinds they do not know; `from_wire` turns such
-data into `UnknownData`.
+The same types encode the wire, describe it, and are folded. Readers ignore kinds they do not know; `from_wire` turns
+such data into `UnknownData`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The fold: what a session's events add up to. Written once here and once in JavaScript; both pass the same vectors.
 
-The law: a snapshot folded with the events after its cursor equals the snapshot the server would hand out at the last event's
-cursor, also in the middle of a turn. The server keeps its own view by this same code, so it cannot disagree with its clients about what an
-event means.
+The law: a snapshot folded with the events after its cursor equals the snapshot the server would hand out at the last
+event's cursor, also in the middle of a turn. The server keeps its own view by this same code, so it cannot disagree
+with its clients about what an event means.
 
 What each thing does:
 
@@ -11,11 +11,13 @@ What each thing does:
 * text goes on in the last segment while correlation and channel stay the same, else begins a segment;
 * a tool call begins running and is found again by its call id, or by its correlation when it has none;
 * `retracted` takes back the segments and tool calls of its correlation;
-* `committed` appends messages and adds usage; with an outcome it clears `live`; with `reset` it empties the transcript first;
+* `committed` appends messages and adds usage; with an outcome it clears `live`; with `reset` it empties the transcript
+  first;
 * queue, processes, tasks and requests are kept by id; those that ended leave;
 * what is unknown changes nothing else.
 
-`Fold` is the accumulator: mutable, so that a delta costs the same at the first and at the millionth character. `observation()` freezes it.
+`Fold` is the accumulator: mutable, so that a delta costs the same at the first and at the millionth character.
+`observation()` freezes it.
 """
 
 from __future__ import annotations
@@ -73,8 +75,8 @@ def fold(observation: Observation, events: Iterable[Event]) -> Observation:
 class Fold:
     """A session's state while events are added to it.
 
-    `keep` bounds how many messages stay in memory: older ones leave and the view says `truncated`. Clients do not set it: they
-    append and never drop.
+    `keep` bounds how many messages stay in memory: older ones leave and the view says `truncated`. Clients do not set
+    it: they append and never drop.
     """
 
     def __init__(self, start: Observation, *, keep: int | None = None) -> None:

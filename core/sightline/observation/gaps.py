@@ -1,9 +1,9 @@
 """Resume or gap: may a cursor be continued from, or is continuity beyond proof?
 
-An empty replay is a proof that nothing happened, never "I do not know". So every doubt is a gap, and a gap is an answer, not an
-error: the observer starts over from a fresh snapshot. Rows G1–G7 are those of the in-memory store this follows; two more close holes:
-another incarnation counts other positions, and a cursor that knows a newer revision than the session has comes from a future that
-did not happen.
+An empty replay is a proof that nothing happened, never "I do not know". So every doubt is a gap, and a gap is an
+answer, not an error: the observer starts over from a fresh snapshot. Rows G1–G7 are those of the in-memory store this
+follows; two more close holes: another incarnation counts other positions, and a cursor that knows a newer revision than
+the session has comes from a future that did not happen.
 
 | # | condition | answer |
 |---|---|---|
@@ -15,7 +15,7 @@ did not happen.
 | G5 | nothing retained, position at the tail | replay, empty |
 | G6 | the next position is before the first retained one | `trimmed` |
 | G8 | a lost range lies between the position and the tail | `unavailable` |
-| G9 | the cursor's revision is ahead of the session's, or what would be replayed cannot explain the session's revision | `unavailable` |
+| G9 | the cursor's revision is ahead of the session's, or the replay does not lead to the session's | `unavailable` |
 | G7 | otherwise | replay of what is after the position |
 """
 

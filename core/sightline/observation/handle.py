@@ -1,9 +1,9 @@
 """A session's runtime handle: its current view, and the one place from which its events leave.
 
-Publication is reserve → install → publish, in one step that does not wait: positions are reserved, the events are folded into the installed
-view, and only then do observers see them. So whoever is woken by an event finds a view that is at least as new, and a snapshot is always
-taken together with its cursor. If the live log refuses an event, the view still moves and the reserved range is given up: observers get
-a gap, the turn does not notice.
+Publication is reserve → install → publish, in one step that does not wait: positions are reserved, the events are
+folded into the installed view, and only then do observers see them. So whoever is woken by an event finds a view that
+is at least as new, and a snapshot is always taken together with its cursor. If the live log refuses an event, the view
+still moves and the reserved range is given up: observers get a gap, the turn does not notice.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ENCODER = msgspec.json.Encoder()
 
 
 class Change(Struct, frozen=True):
-    """One event to be: its data, and the revision it belongs to (the installed one unless told)."""
+    """One event to be: its data, and the revision it leads to (the one before it unless told)."""
 
     data: Data
     turn_id: str | UnsetType = UNSET
@@ -66,11 +66,14 @@ class RuntimeHandle:
         record = state.record
         self.session_id = record.session_id
         self._replay = replay
+        self._keep = keep
         cursor = replay.current_cursor(record.session_id, record.revision)
         self._fold = Fold(_first_observation(state, str(cursor)), keep=keep)
         self._closers: set[Callable[[str], None]] = set()
         self._waiters: dict[str, set[asyncio.Future[Batch]]] = {}
         self.pins = 0
+        self.stale = False
+        """Whether the session is known to have moved on without this view; then it waits for a `refresh`."""
         self.closed_reason: str | None = None
 
     @property
@@ -93,6 +96,17 @@ class RuntimeHandle:
             and self._replay.is_empty(self.session_id)
         )
 
+    def unpin(self) -> None:
+        self.pins -= 1
+
+    def refresh(self, state: SessionState) -> None:
+        """Begin again from what is stored, because the view lost touch with it. Observers get a gap."""
+        self.stale = False
+        if self.closed_reason is None:
+            lost = self._replay.prepare(self.session_id, (state.record.revision,))
+            self._fold = Fold(_first_observation(state, str(lost.cursors[0])), keep=self._keep)
+            self._replay.abandon(lost)
+
     def observe(self) -> Observation:
         """The installed view; the same object until something happens."""
         return self._fold.observation()
@@ -100,10 +114,15 @@ class RuntimeHandle:
     def publish(self, now: int, changes: Sequence[Change]) -> str:
         """Tell observers. Returns the cursor after the last change.
 
-        Trouble with the live log is logged and never raised. Raises TypeError when data cannot be JSON; nothing changed then
-        but the reserved positions, which are given up.
+        Trouble with the live log is logged and never raised. Raises TypeError when data cannot be JSON; nothing changed
+        then but the reserved positions, which are given up.
         """
-        revisions = [self._fold.revision if change.revision is None else change.revision for change in changes]
+        if self.closed_reason is not None:
+            return self._fold.cursor  # the session is gone, its log too; nobody is left to tell
+        newest, revisions = self._fold.revision, []
+        for change in changes:
+            newest = newest if change.revision is None else change.revision
+            revisions.append(newest)
         reservation = self._replay.prepare(self.session_id, revisions)
         published = False
         try:
@@ -162,8 +181,8 @@ class RuntimeHandle:
     def open(self, cursor: Cursor | None, wake: Callable[[], None]) -> Opening:
         """Begin a subscription: fresh without a cursor, else resumed, or a gap with the current view.
 
-        One step: the decision, the snapshot and the registration belong to the same moment. Raises nothing for a cursor of
-        this session; cursors are checked by `parse_for_session` before they come here.
+        One step: the decision, the snapshot and the registration belong to the same moment. Raises nothing for a cursor
+        of this session; cursors are checked by `parse_for_session` before they come here.
         """
         if cursor is None:
             return self._open_here(None, wake)
@@ -204,8 +223,8 @@ class RuntimeHandle:
         here = parse_for_session(view.cursor, self.session_id)
         subscription = self._replay.subscribe_after(here, view.revision, wake)
         if isinstance(subscription, str):
-            # The last publication did not reach the log: the view is ahead of the tail. Begin at the tail instead; what comes
-            # next is numbered after the lost range, so nothing is missed and nothing comes twice.
+            # The last publication did not reach the log: the view is ahead of the tail. Begin at the tail instead; what
+            # comes next is numbered after the lost range, so nothing is missed and nothing comes twice.
             here = self._replay.current_cursor(self.session_id, view.revision)
             subscription = self._replay.subscribe_after(here, view.revision, wake)
             assert not isinstance(subscription, str), "the tail is always a place to begin"

@@ -68,7 +68,9 @@ class Observation(Struct, frozen=True, kw_only=True):
 
 
 class SessionState(Struct, frozen=True, kw_only=True):
-    """A session as the store has it, in one consistent read: head, newest messages (oldest first), open batches by sequence."""
+    """A session as the store has it, in one consistent read: head, newest messages (oldest first), open batches by
+    sequence.
+    """
 
     record: SessionRecord
     messages: tuple[Message, ...]

@@ -7,7 +7,7 @@ does not block, because it is called on the runtime's path; a networked adapter 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from sightline.observation.cursor import Cursor
 from sightline.observation.gaps import ReplayGap
@@ -18,10 +18,10 @@ __all__ = ["Entry", "LiveReplayStore", "ReplaySubscription", "Reservation"]
 class Entry:
     """One published event: its place, and its JSON encoded once for everybody.
 
-    `sse` is filled in by whoever first needs the event framed that way.
+    `framed` is for whoever writes events to connections: what the first needed, the others find here.
     """
 
-    __slots__ = ("cursor", "kind", "payload", "position", "published_at", "revision", "sse")
+    __slots__ = ("cursor", "framed", "kind", "payload", "position", "published_at", "revision")
 
     def __init__(self, position: int, cursor: str, revision: int, kind: str, payload: bytes) -> None:
         self.position = position
@@ -30,7 +30,7 @@ class Entry:
         self.kind = kind
         self.payload = payload
         self.published_at = 0.0
-        self.sse: bytes | None = None
+        self.framed: Any = None
 
 
 class Reservation(Protocol):
@@ -48,8 +48,8 @@ class ReplaySubscription(Protocol):
     def take(self, max_bytes: int) -> Sequence[Entry] | ReplayGap:
         """What is next, in order, up to about `max_bytes` of payload (at least one entry if there is one).
 
-        Empty: nothing is there, and the wake function will be called once when something is. A gap: the log does not reach
-        back to this place any more, or has a hole in front of it; the subscription is of no use after that.
+        Empty: nothing is there, and the wake function will be called once when something is. A gap: the log does not
+        reach back to this place any more, or has a hole in front of it; the subscription is of no use after that.
         """
         ...
 

@@ -1,16 +1,16 @@
 """Who may take which work, and what belongs together.
 
-Work of a session is taken in order of its sequence. A batch is *eligible* when its time has come and nobody holds it; the first eligible
-batch, the *head*, decides alone. At an idle session any head starts a claim. At a checkpoint of a running turn only a head that may be
-delivered at the earliest safe boundary does; another head blocks what is behind it, so that nothing overtakes. A head that is
-held or delayed is not eligible and does not block.
+Work of a session is taken in order of its sequence. A batch is *eligible* when its time has come and nobody holds it;
+the first eligible batch, the *head*, decides alone. At an idle session any head starts a claim. At a checkpoint of a
+running turn only a head that may be delivered at the earliest safe boundary does; another head blocks what is behind
+it, so that nothing overtakes. A head that is held or delayed is not eligible and does not block.
 
-An exclusive head is alone. A join head takes its eligible neighbours while slot, delivery policy and merge key agree, and stops at the
-first that does not. Merge keys mean what they say: `never` joins nothing, `payload_default` joins its like when the payloads are of
-one type, a group joins equal groups.
+An exclusive head is alone. A join head takes its eligible neighbours while slot, delivery policy and merge key agree,
+and stops at the first that does not. Merge keys mean what they say: `never` joins nothing, `payload_default` joins its
+like when the payloads are of one type, a group joins equal groups.
 
-A batch that a turn took before (it carries a turn id, but its owner died or handed it back) is taken again with exactly the members
-that turn had, never regrouped: the retried turn must be the same turn.
+A batch that a turn took before (it carries a turn id, but its owner died or handed it back) is taken again with exactly
+the members that turn had, never regrouped: the retried turn must be the same turn.
 
 All functions are pure. A store may narrow what it offers here to the rows that could matter; it may not decide.
 """

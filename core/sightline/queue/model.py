@@ -133,8 +133,8 @@ class Draft(Struct, frozen=True, kw_only=True):
 class Batch(Struct, frozen=True, kw_only=True):
     """The unit of enqueue, order, claim and completion.
 
-    `attempts` counts the charged claims so far. `turn_id` is there once a turn took the batch, and stays when that attempt died:
-    the next attempt is the same turn with the same members.
+    `attempts` counts the charged claims so far. `turn_id` is there once a turn took the batch, and stays when that
+    attempt died: the next attempt is the same turn with the same members.
     """
 
     batch_id: str
@@ -171,8 +171,8 @@ class BatchSummary(Struct, frozen=True, kw_only=True):
 class Claim(Struct, frozen=True, kw_only=True):
     """A temporary, exclusive hold on a group of batches.
 
-    The lease token proves ownership; the fencing token only orders generations. `attempt` is the number of this try, from 1.
-    `cancel_requested` carries the reason when somebody asked for the turn's end before this attempt began.
+    The lease token proves ownership; the fencing token only orders generations. `attempt` is the number of this try,
+    from 1. `cancel_requested` carries the reason when somebody asked for the turn's end before this attempt began.
     """
 
     session_id: str

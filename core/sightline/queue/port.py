@@ -1,7 +1,8 @@
 """What the kernel needs from a store of work.
 
-Lives in the same database as the sessions, because one commit completes claims and writes the transcript. Selection of work is
-`sightline.queue.claiming`, called inside the claim's transaction. `then` is what it is in `sightline.session.port`.
+Lives in the same database as the sessions, because one commit completes claims and writes the transcript. Selection of
+work is `sightline.queue.claiming`, called inside the claim's transaction. `then` is what it is in
+`sightline.session.port`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ __all__ = ["QueueStore"]
 class QueueStore(Protocol):
     """Batches of work by session, in order.
 
-    All methods that name a session raise SessionNotFound or SessionDeleted when it is not there, unless they say otherwise.
+    All methods that name a session raise SessionNotFound or SessionDeleted when it is not there, unless they say
+    otherwise.
     """
 
     async def enqueue(
@@ -45,8 +47,8 @@ class QueueStore(Protocol):
     ) -> Claim | NothingClaimed:
         """Take the next group of batches, all or none, and charge one attempt to each.
 
-        `turn_id` is for batches that no turn took before; others keep theirs. `then` is called only for a claim. A session that
-        is gone has nothing to claim.
+        `turn_id` is for batches that no turn took before; others keep theirs, and are taken whole whatever
+        `max_batches`. `then` is called only for a claim. A session that is gone has nothing to claim.
         """
         ...
 
@@ -58,7 +60,7 @@ class QueueStore(Protocol):
         ...
 
     async def cancel_batch(self, session_id: str, batch_id: str, *, now: int, then: Callable[[Batch], None]) -> Batch:
-        """Cancel a pending batch. Raises BatchNotFound, BatchNotCancellable."""
+        """Cancel a pending batch that no turn has taken. Raises BatchNotFound, BatchNotCancellable."""
         ...
 
     async def cancel_from(
@@ -69,9 +71,10 @@ class QueueStore(Protocol):
         now: int,
         then: Callable[[tuple[tuple[Batch, ...], tuple[Batch, ...]]], None],
     ) -> tuple[tuple[Batch, ...], tuple[Batch, ...]]:
-        """Cancel a batch and every later pending one: (cancelled, kept because claimed), by sequence.
+        """Cancel a batch and every later pending one: (cancelled, kept), by sequence.
 
-        Raises BatchNotFound; a batch that has ended already is the start of the range and nothing else.
+        A batch that a turn has taken is kept. Raises BatchNotFound; a batch that has ended already is the start of the
+        range and nothing else.
         """
         ...
 
@@ -87,8 +90,8 @@ class QueueStore(Protocol):
     ) -> Cancellation:
         """Ask for the end of a turn: by its id, by the key of its work, or (neither given) the one that runs.
 
-        Durable: an attempt that begins later finds the request in its claim. Work known only by its key that has not arrived
-        yet is cancelled when it does (`will_cancel`). Idempotent.
+        Durable: an attempt that begins later finds the request in its claim. Work known only by its key that has not
+        arrived yet is cancelled when it does (`will_cancel`). Idempotent.
         """
         ...
 
@@ -109,5 +112,8 @@ class QueueStore(Protocol):
         ...
 
     async def purge_ended(self, before: int, limit: int) -> int:
-        """Forget batches that ended before that time, at most `limit`; how many."""
+        """Forget batches that ended before that time, the earliest first, at most `limit`; how many.
+
+        Keys that were cancelled before that time and whose work never came are forgotten with them.
+        """
         ...

@@ -1,19 +1,20 @@
-"""Small decisions of the queue: what makes two requests the same, what a list shows of a batch, what a cancel may do."""
+"""Small decisions of the queue: what makes two requests the same, what a list shows of a batch, what a cancel does."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
 from sightline.queue.model import Batch, BatchState, BatchSummary, CancelState, Draft, Item, TextItem
 
-__all__ = ["cancel_outcome", "content_hash", "new_batch", "summary_of", "text_of"]
+__all__ = ["cancel_outcome", "content_hash", "digest", "may_drop", "new_batch", "summary_of", "text_of"]
 
 _PREVIEW_LENGTH = 200
 _HASH_VERSION = "1"
+_CANONICAL = msgspec.json.Encoder(order="sorted")
 
 
 def content_hash(draft: Draft) -> str:
@@ -21,15 +22,19 @@ def content_hash(draft: Draft) -> str:
 
     The session and the key are not part of it: they are what the fingerprint is looked up by.
     """
-    content = {
-        "payloads": msgspec.to_builtins(draft.payloads),
-        "delivery_policy": draft.delivery_policy,
-        "slot_policy": draft.slot_policy,
-        "merge_key": msgspec.to_builtins(draft.merge_key),
-        "available_at_ms": draft.available_at_ms,
-    }
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return f"{_HASH_VERSION}:{hashlib.sha256(text.encode()).hexdigest()}"
+    content = [
+        draft.payloads,
+        draft.delivery_policy,
+        draft.slot_policy,
+        draft.merge_key,
+        draft.available_at_ms,
+    ]
+    return f"{_HASH_VERSION}:{digest(content)}"
+
+
+def digest(content: Any) -> str:
+    """A hash of a value by its canonical JSON: keys sorted, compact, UTF-8. 1 and 1.0 are two values."""
+    return hashlib.sha256(_CANONICAL.encode(content)).hexdigest()
 
 
 def new_batch(draft: Draft, *, batch_id: str, enqueue_seq: int, now: int, cancelled: bool) -> Batch:
@@ -77,6 +82,14 @@ def summary_of(batch: Batch) -> BatchSummary:
 
 def _kind_of(batch: Batch) -> str:
     return str(type(batch.items[0].payload).__struct_config__.tag) if batch.items else "empty"
+
+
+def may_drop(batch: Batch) -> bool:
+    """Whether the batch can be cancelled without a trace in the transcript: no turn has ever taken it.
+
+    One that waits for its next attempt has been seen; its end is the turn's end, and is asked for as that.
+    """
+    return batch.state is BatchState.PENDING and batch.turn_id is UNSET
 
 
 def cancel_outcome(state: BatchState) -> CancelState:

@@ -1,12 +1,13 @@
 """The queued work runner: sees that ready work is run, by somebody, soon.
 
-The durable row is the work; a poke is a hint. Pokes make it prompt, the poll finds what a lost poke left behind, what was there at startup,
-and what has become due. The runner never looks into the queue itself: it asks its host.
+The durable row is the work; a poke is a hint. Pokes make it prompt, the poll finds what a lost poke left behind, what
+was there at startup, and what has become due. The runner never looks into the queue itself: it asks its host.
 
-Each session is driven by at most one task at a time, and drives of all sessions share a number of permits. A poke for a session that is being
-driven is remembered, once, as a rerun; so a burst of any size costs one more look. After each turn a session goes to the back of the
-line, so that one busy session does not starve the others. A drive that fails waits, without a permit, and is tried again: 25 ms, doubling to
-a second, eight times; then the next poke or poll begins anew. A failed drive is never a failed enqueue.
+Each session is driven by at most one task at a time, and drives of all sessions share a number of permits. A poke for a
+session that is being driven is remembered, once, as a rerun; so a burst of any size costs one more look. After each
+turn a session goes to the back of the line, so that one busy session does not starve the others. A drive that fails
+waits, without a permit, and is tried again: 25 ms, doubling to a second, eight times; then the next poke or poll begins
+anew. A failed drive is never a failed enqueue.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class WorkHost(Protocol):
     """What the runner needs from who owns the queue."""
 
     async def run_session(self, session_id: str) -> bool:
-        """Run the session's next work, if there is any. True: something was done, look again. Raises for transient trouble."""
+        """Run the session's next work, if there is any. True: something was done, look again. Raises for transient
+        trouble.
+        """
         ...
 
     async def claimable_sessions(self, limit: int) -> Sequence[str]:
@@ -45,7 +48,7 @@ class WorkHost(Protocol):
 
 
 class QueuedWorkRunner:
-    """Lives on one event loop. Created idle; `start` begins polling."""
+    """Lives on one event loop. Created idle: until `start`, pokes are only remembered."""
 
     def __init__(self, host: WorkHost, clock: Clock, *, concurrency: int = 64, poll_interval: float = 0.4) -> None:
         if concurrency < 1:
@@ -79,6 +82,7 @@ class QueuedWorkRunner:
     def start(self) -> None:
         """Look at once for work that was there before, then poll."""
         self._poller = asyncio.create_task(self._poll(), name="queued work poll")
+        self._dispatch()
 
     def poke(self, reason: str) -> None:
         """Something, somewhere, may be ready. Never blocks, never fails."""
@@ -109,7 +113,7 @@ class QueuedWorkRunner:
         await self._idle.wait()
 
     async def stop(self) -> None:
-        """Stop everything; returns when no task of the runner is left. Drives are cancelled and settle what they hold."""
+        """Stop everything; returns when no task is left. Drives are cancelled and settle what they hold."""
         self.stop_claiming()
         tasks = [*self._tasks, *([] if self._poller is None else [self._poller])]
         for task in tasks:
@@ -118,7 +122,9 @@ class QueuedWorkRunner:
         self._poller = None
 
     def _dispatch(self) -> None:
-        while self._pending and len(self._active) < self._concurrency and not self._stopping:
+        if self._poller is None or self._stopping:
+            return
+        while self._pending and len(self._active) < self._concurrency:
             session_id = self._pending.popleft()
             self._active.add(session_id)
             self._idle.clear()
@@ -139,6 +145,9 @@ class QueuedWorkRunner:
         except Exception as error:
             delay = self._backoff(session_id, error)
             again = delay > 0
+        except BaseException:
+            self._scheduled.discard(session_id)
+            raise
         finally:
             self._active.discard(session_id)
             if not self._active:

@@ -99,7 +99,9 @@ class NewSession(Struct, frozen=True, kw_only=True):
 
 
 class SessionRecord(Struct, frozen=True, kw_only=True):
-    """A session's stored head: all that is not a message, a batch or a stamp. Its size does not grow with the transcript."""
+    """A session's stored head: all that is not a message, a batch or a stamp. Its size does not grow with the
+    transcript.
+    """
 
     session_id: str
     revision: int

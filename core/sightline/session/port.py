@@ -1,10 +1,10 @@
 """What the kernel needs from a store of sessions.
 
-Every write takes `then`: a plain function that the store calls with the result on the event loop, exactly once if and only
-if the transaction was committed, in commit order, before any waiting caller resumes, also if the caller was cancelled
-meanwhile. That is where observers are told, and why they are told in the order in which things became true.
-Errors of `sightline.errors` are raised with nothing written. `StoreUnavailable` means that nothing was written either, except where
-a method says otherwise.
+Every write takes `then`: a plain function that the store calls with the result on the event loop, exactly once if and
+only if the transaction was committed, in commit order, before any waiting caller resumes, also if the caller was
+cancelled meanwhile. That is where observers are told, and why they are told in the order in which things became true.
+Errors of `sightline.errors` are raised with nothing written. Only `StoreUnavailable` leaves it open: what was asked may
+be there all the same, and `then` may have been called. Writes are safe to repeat: by their key, stamp, token or id.
 """
 
 from __future__ import annotations

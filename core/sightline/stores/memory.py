@@ -1,7 +1,7 @@
 """The store in memory: the specification that other stores are compared with. Nothing survives the process.
 
-Each operation is one synchronous step, so it is atomic by construction; everything that could fail is decided before anything is
-changed.
+Each operation is one synchronous step, so it is atomic by construction; everything that could fail is decided before
+anything is changed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sightline.queue.model import (
     Enqueued,
     NothingClaimed,
 )
-from sightline.queue.rules import cancel_outcome, content_hash, new_batch
+from sightline.queue.rules import cancel_outcome, content_hash, may_drop, new_batch
 from sightline.session.model import (
     INITIAL_FRAME,
     Message,
@@ -49,7 +49,8 @@ from sightline.session.model import (
     Usage,
 )
 from sightline.session.rules import add_usage, status_of
-from sightline.turn.commit import CommitResult, TurnCommit, batch_end, stamp_hash
+from sightline.turn.commit import CommitResult, TurnCommit, stamp_hash
+from sightline.turn.rules import batch_end
 
 __all__ = ["MemoryStore"]
 
@@ -83,7 +84,7 @@ class _Session(Struct):
     rows: dict[str, _Row]
     by_key: dict[str, str]
     stamps: dict[str, _Stamp]
-    cancelled_keys: set[str]
+    cancelled_keys: dict[str, int]
 
     def open_rows(self) -> Iterable[_Row]:
         return (row for row in self.rows.values() if row.batch.state.is_open)
@@ -122,7 +123,7 @@ class MemoryStore:
             created_at_ms=now,
             updated_at_ms=now,
         )
-        self._sessions[new.session_id] = _Session(record, self._touch(), [], {}, {}, {}, set())
+        self._sessions[new.session_id] = _Session(record, self._touch(), [], {}, {}, {}, {})
         then(record)
         return record
 
@@ -185,6 +186,8 @@ class MemoryStore:
             raise QueueFull(draft.session_id, max_open)
         self._sequence += 1
         batch = new_batch(draft, batch_id=batch_id, enqueue_seq=self._sequence, now=now, cancelled=cancelled)
+        session.record = structs.replace(session.record, updated_at_ms=now)
+        session.touched = self._touch()
         session.rows[batch_id] = _Row(batch, fingerprint, ended_at_ms=now if cancelled else None)
         if key is not None:
             session.by_key[key] = batch_id
@@ -206,12 +209,12 @@ class MemoryStore:
         then: Callable[[Claim], None],
     ) -> Claim | NothingClaimed:
         session = self._sessions.get(session_id)
-        if session is None:
-            return NothingClaimed("empty")
-        candidates = [Candidate(row.batch, row.held_until_ms) for row in session.open_rows()]
+        open_rows = () if session is None else session.open_rows()
+        candidates = [Candidate(row.batch, row.held_until_ms) for row in open_rows]
         chosen = select(candidates, boundary, max_batches, now)
         if isinstance(chosen, NothingClaimed):
             return chosen
+        assert session is not None, "of nothing, nothing was chosen"
         rows = [session.rows[batch.batch_id] for batch in chosen]
         head = rows[0]
         claim_id = f"qwc:{head.batch.enqueue_seq}:{head.fencing + 1}"
@@ -249,7 +252,7 @@ class MemoryStore:
 
     async def cancel_batch(self, session_id: str, batch_id: str, *, now: int, then: Callable[[Batch], None]) -> Batch:
         row = self._row(session_id, batch_id)
-        if row.batch.state is not BatchState.PENDING:
+        if not may_drop(row.batch):
             raise BatchNotCancellable(batch_id, row.batch.state)
         batch = _end(row, BatchState.CANCELLED, now)
         then(batch)
@@ -265,10 +268,8 @@ class MemoryStore:
     ) -> tuple[tuple[Batch, ...], tuple[Batch, ...]]:
         first = self._row(session_id, batch_id).batch.enqueue_seq
         later = [row for row in self._session(session_id).open_rows() if row.batch.enqueue_seq >= first]
-        cancelled = tuple(
-            _end(row, BatchState.CANCELLED, now) for row in later if row.batch.state is BatchState.PENDING
-        )
-        kept = tuple(row.batch for row in later if row.batch.state is BatchState.CLAIMED)
+        kept = tuple(row.batch for row in later if not may_drop(row.batch))
+        cancelled = tuple(_end(row, BatchState.CANCELLED, now) for row in later if may_drop(row.batch))
         then((cancelled, kept))
         return cancelled, kept
 
@@ -284,7 +285,7 @@ class MemoryStore:
     ) -> Cancellation:
         session = self._session(session_id)
         if source_key is not None and source_key not in session.by_key:
-            session.cancelled_keys.add(source_key)
+            session.cancelled_keys.setdefault(source_key, now)
             answer = Cancellation(turn_id=None, state="will_cancel")
         else:
             answer = self._request_cancel(session, turn_id, source_key, reason, now)
@@ -349,15 +350,21 @@ class MemoryStore:
         )
 
     async def purge_ended(self, before: int, limit: int) -> int:
-        purged = 0
         for session in self._sessions.values():
-            for batch_id, row in list(session.rows.items()):
-                if row.ended_at_ms is not None and row.ended_at_ms < before and purged < limit:
-                    del session.rows[batch_id]
-                    if row.batch.source_key is not UNSET:
-                        session.by_key.pop(str(row.batch.source_key), None)
-                    purged += 1
-        return purged
+            for key in [key for key, at_ms in session.cancelled_keys.items() if at_ms < before]:
+                del session.cancelled_keys[key]
+        ended = [
+            (row.ended_at_ms, row.batch.enqueue_seq, session, row.batch)
+            for session in self._sessions.values()
+            for row in session.rows.values()
+            if row.ended_at_ms is not None and row.ended_at_ms < before
+        ]
+        ended.sort(key=lambda entry: entry[:2])
+        for _, _, session, batch in ended[:limit]:
+            del session.rows[batch.batch_id]
+            if batch.source_key is not UNSET:
+                session.by_key.pop(str(batch.source_key), None)
+        return len(ended[:limit])
 
     # Commit
 

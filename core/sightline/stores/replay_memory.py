@@ -6,6 +6,7 @@ nothing per entry. Rings of quiet sessions are dropped; of a session that ever h
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,8 @@ from sightline.observation.gaps import ReplayGap, Window, find_gap, find_revisio
 from sightline.observation.replay import Entry, Reservation
 
 __all__ = ["MemoryReplayStore", "ReplayBounds"]
+
+_log = logging.getLogger("sightline.stores.replay")
 
 _HOLE = Entry(0, "", 0, "", b"")
 _COMPACT_AT = 256
@@ -93,7 +96,7 @@ class _Subscription:
     def take(self, max_bytes: int) -> Sequence[Entry] | ReplayGap:
         ring = self._ring
         if ring is None or self._position >= ring.tail:
-            self.armed = True
+            self.armed = ring is not None
             return ()
         self.armed = False
         first = ring.first
@@ -112,9 +115,14 @@ class _Subscription:
     def wake(self) -> None:
         if self.armed:
             self.armed = False
-            self._wake()
+            try:
+                self._wake()
+            except Exception:
+                # It broke its promise; the publication and the other observers have nothing to do with that.
+                _log.exception("an observer failed when it was woken")
 
     def close(self) -> None:
+        self.armed = False
         if self._ring is not None:
             self._ring.subscriptions.discard(self)
             self._ring = None

@@ -1,8 +1,8 @@
 """A clock that moves when told, and the pause in which everything else gets to run.
 
-Nothing that is built on the kernel's clock port has to wait in a test: `advance` moves time and wakes whoever slept until
-then, `jump` moves it to the next sleeper, `settled` lets all tasks run until none can. Together they make a schedule
-that is the same in every run.
+Nothing that is built on the kernel's clock port has to wait in a test: `advance` moves time and wakes whoever slept
+until then, `jump` moves it to the next sleeper, `settled` lets all tasks run until none can. Together they make a
+schedule that is the same in every run.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ __all__ = ["ManualClock", "settled"]
 
 _QUIET_ROUNDS = 4
 """A result may take so many rounds of the loop from the future that got it to the task that waits behind others."""
+
+_settling: set[asyncio.Task[Any]] = set()
 
 
 class ManualClock:
@@ -96,17 +98,21 @@ class ManualClock:
 async def settled() -> None:
     """Return when every other task of the loop waits for something that no task of the loop is about to do.
 
-    Threads are not seen: a task that waits for one counts as waiting.
+    Threads are not seen: a task that waits for one counts as waiting. Others that settle are not waited for.
     """
-    quiet = 0
-    while quiet < _QUIET_ROUNDS:
-        await asyncio.sleep(0)
-        quiet = 0 if any(_can_run(task) for task in asyncio.all_tasks()) else quiet + 1
+    this = asyncio.current_task()
+    assert this is not None
+    _settling.add(this)
+    try:
+        quiet = 0
+        while quiet < _QUIET_ROUNDS:
+            await asyncio.sleep(0)
+            quiet = 0 if any(_can_run(task) for task in asyncio.all_tasks() - _settling) else quiet + 1
+    finally:
+        _settling.discard(this)
 
 
 def _can_run(task: asyncio.Task[Any]) -> bool:
-    if task is asyncio.current_task():
-        return False
     # The one thing about a task that asyncio does not say in public; anyio and trio's kit read it for the same end.
     waiting_for: asyncio.Future[Any] | None = getattr(task, "_fut_waiter", None)
     return waiting_for is None or waiting_for.done()

@@ -1,10 +1,10 @@
 """Trouble on demand: a store, or anything else behind a port, whose calls fail or wait as a test tells them to.
 
-`faulty(store, faults)` is the store again, with every call passing through `faults`. What is planned for a method applies to
-its next calls, in the order in which it was planned; a method without a plan is as it always was.
+`faulty(store, faults)` is the store again, with every call passing through `faults`. What is planned for a method
+applies to its next calls, in the order in which it was planned; a method without a plan is as it always was.
 
-`fail_after` is unrealistic for a call that writes nothing. With `told=False` it is the worst case the ports allow: the write
-is durable, neither `then` nor the caller hears of it.
+`fail_after` is unrealistic for a call that writes nothing. With `told=False` it is the worst case the ports allow: the
+write is durable, neither `then` nor the caller hears of it.
 """
 
 from __future__ import annotations
@@ -129,9 +129,7 @@ class _Faulty:
         return call
 
 
-def _untold(
-    call: _Call, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _untold(call: _Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     bound = inspect.signature(call).bind(*args, **kwargs)
     bound.arguments["then"] = lambda _: None
     return bound.args, bound.kwargs

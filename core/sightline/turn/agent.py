@@ -1,8 +1,8 @@
 """What an agent is, and what it gets.
 
-An agent is an async callable that takes a `Turn`, says things through it, and returns. It owns nothing durable: what it says is
-shown live at once and becomes history when the turn is committed. It may be run again from the start after a crash, so its side effects
-happen at least once; the transcript gets the turn exactly once.
+An agent is an async callable that takes a `Turn`, says things through it, and returns. It owns nothing durable: what it
+says is shown live at once and becomes history when the turn is committed. It may be run again from the start after a
+crash, so its side effects happen at least once; the transcript gets the turn exactly once.
 
 An agent is cancelled by the ordinary asyncio cancellation: clean up and let `CancelledError` pass.
 """
@@ -10,7 +10,9 @@ An agent is cancelled by the ordinary asyncio cancellation: clean up and let `Ca
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+import msgspec
 
 from sightline.clock import Clock
 from sightline.observation.activities import (
@@ -25,6 +27,7 @@ from sightline.observation.activities import (
 )
 from sightline.session.model import Message, Policy, Usage, UsageFigures
 from sightline.session.rules import add_usage
+from sightline.turn.rules import error_text
 
 __all__ = ["Agent", "AgentError", "Emit", "History", "Turn", "TurnOver"]
 
@@ -81,7 +84,7 @@ class Turn:
         self._used = Usage()
 
     def text(self, text: str) -> None:
-        """Say something. Shown at once; never waits. An empty text says nothing."""
+        """Say something. Shown at once; never waits. Empty text says nothing. Raises TypeError for what is no text."""
         self._say("text", text, AssistantProseDelta(text=text))
 
     def reasoning(self, text: str) -> None:
@@ -95,10 +98,13 @@ class Turn:
         self._show(ModelRequestStarted(protocol_iteration=self._iteration), self._correlation)
 
     async def tool_call(self, name: str, args: Any, run: Callable[[], Awaitable[Any]]) -> Any:
-        """Run a tool and show its call: started, then completed or failed. Returns the output; an exception of `run` passes on.
+        """Run a tool and show its call: started, then completed or failed. Returns the output; an exception of `run`
+        passes on.
 
-        `args` and the output must be what JSON can hold.
+        `args` and the output are shown and kept as JSON holds them. Raises TypeError for what it cannot hold; the call
+        of a tool with such an output has failed.
         """
+        args = _as_json(args)
         correlation = self._next_correlation()
         self._correlations.append(correlation)
         self._show(ToolCallStarted(call_id=correlation, name=name, args=args), correlation)
@@ -107,10 +113,11 @@ class Turn:
         started = self.clock.monotonic()
         try:
             output = await run()
+            shown = _as_json(output)
         except Exception as error:
-            self._tool_ended(part, str(error), "failed", started)
+            self._tool_ended(part, error_text(error), "failed", started)
             raise
-        self._tool_ended(part, output, "completed", started)
+        self._tool_ended(part, shown, "completed", started)
         self._renew_correlation()
         return output
 
@@ -123,7 +130,7 @@ class Turn:
         )
 
     async def messages(self, newest: int = 50) -> tuple[Message, ...]:
-        """The newest so many messages of the committed transcript, oldest first. This turn's input is not among them."""
+        """The newest so many messages of the transcript, oldest first. This turn's input is not among them."""
         return await self._history(newest)
 
     async def sleep(self, seconds: float) -> None:
@@ -131,8 +138,11 @@ class Turn:
         await self.clock.sleep(seconds)
 
     def end(self) -> None:
-        """Called by the driver: nothing more may be said."""
+        """Called by the driver: nothing more may be said, and a tool call that did not end has failed."""
         self._over = True
+        for part in self._parts:
+            if part.facts.get("state") == "running":
+                part.facts["state"] = "failed"
 
     @property
     def answer(self) -> str:
@@ -156,6 +166,8 @@ class Turn:
         return tuple(self._correlations)
 
     def _say(self, channel: str, text: str, activity: Activity) -> None:
+        if not isinstance(text, str):
+            raise TypeError(f"an agent speaks text, not {type(text).__name__}")
         if not text:
             return
         self._show(activity, self._correlation)
@@ -169,7 +181,7 @@ class Turn:
             raise TurnOver(f"turn {self.turn_id} has ended")
         self._emit(activity, correlation)
 
-    def _tool_ended(self, part: _Part, output: Any, state: Any, started: float) -> None:
+    def _tool_ended(self, part: _Part, output: Any, state: Literal["completed", "failed"], started: float) -> None:
         part.facts.update(output=output, state=state)
         self._show(
             ToolCallCompleted(
@@ -190,6 +202,11 @@ class Turn:
     def _renew_correlation(self) -> None:
         self._correlation = self._next_correlation()
         self._correlations.append(self._correlation)
+
+
+def _as_json(value: Any) -> Any:
+    """The value as readers of its JSON have it: a copy, which what the agent does to its own later does not change."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 class _Part:

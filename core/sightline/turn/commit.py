@@ -1,25 +1,24 @@
 """The commit: the one transaction in which a turn's effect becomes history and its input is consumed.
 
-In order, inside the transaction: the turn's stamp (a retry after an unknown outcome finds it and gets the first result), the session's
-head (nobody else committed meanwhile), the claims (they are still ours), then messages, usage, the end of the batches, and the stamp.
-The stamp comes first, so that a retry whose claims are gone already still succeeds.
+In order, inside the transaction: the turn's stamp (a retry after an unknown outcome finds it and gets the first
+result), the session's head (nobody else committed meanwhile), the claims (they are still ours), then messages, usage,
+the end of the batches, and the stamp. The stamp comes first, so that a retry whose claims are gone already still
+succeeds.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from typing import Protocol
 
-import msgspec
 from msgspec import Struct
 
 from sightline.observation.activities import Outcome
-from sightline.queue.model import BatchState, Completion
+from sightline.queue.model import Completion
+from sightline.queue.rules import digest
 from sightline.session.model import Message, Usage
 
-__all__ = ["CommitResult", "CommitStore", "TurnCommit", "batch_end", "stamp_hash"]
+__all__ = ["CommitResult", "CommitStore", "TurnCommit", "stamp_hash"]
 
 
 class TurnCommit(Struct, frozen=True, kw_only=True):
@@ -53,33 +52,21 @@ class CommitStore(Protocol):
         """All or nothing; `then` is what it is in `sightline.session.port`.
 
         Raises TurnCommitConflict (the stamp exists with another hash), HeadConflict, ClaimExpired, SessionDeleted,
-        SessionNotFound: nothing was written. After StoreUnavailable the outcome is unknown: commit again with the same content.
+        SessionNotFound: nothing was written. After StoreUnavailable the outcome is unknown: commit again with the same
+        content.
         """
         ...
 
 
-_ENDS = {
-    "completed": BatchState.COMPLETED,
-    "cancelled": BatchState.CANCELLED,
-    "failed": BatchState.FAILED,
-}
-
-
-def batch_end(outcome: Outcome) -> BatchState:
-    """The state in which a turn's outcome leaves its batches."""
-    return _ENDS[outcome.status]
-
-
 def stamp_hash(commit: TurnCommit) -> str:
-    """What makes two commits of a turn the same: how it ended and what was said. Ids, times and the expected revision are left out."""
-    content = {
-        "outcome": msgspec.to_builtins(commit.outcome),
-        "messages": [
-            [message.role, message.content, msgspec.to_builtins(message.parts) if message.parts else None]
-            for message in commit.messages
-        ],
-        "usage": msgspec.to_builtins(commit.usage),
-        "batches": [list(completion.batch_ids) for completion in commit.completions],
-    }
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """What makes two commits of a turn the same: how it ended and what was said. Ids, times and the expected revision
+    are left out.
+    """
+    return digest(
+        [
+            commit.outcome,
+            [(message.role, message.content, message.parts or None) for message in commit.messages],
+            commit.usage,
+            [completion.batch_ids for completion in commit.completions],
+        ]
+    )

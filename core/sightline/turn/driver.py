@@ -1,20 +1,22 @@
 """The driver takes a turn from claim to commit. It performs; the rules decide.
 
-Every exit settles the claim: a commit consumes it, everything else gives it back, and neither is interrupted by a cancelled task.
-What observers were shown by an attempt that ends without a commit is retracted.
+Every exit settles the claim: a commit consumes it, everything else gives it back, and neither is interrupted by a
+cancelled task. What observers were shown by an attempt that ends without a commit is retracted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
+import itertools
 import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from msgspec import structs
 
-from sightline.clock import Clock
-from sightline.errors import Conflict, NotFound, SessionDeleted, StoreUnavailable
+from sightline.clock import Clock, within
+from sightline.errors import ClaimExpired, Conflict, NotFound, SessionDeleted, StoreUnavailable
 from sightline.ids import Ids
 from sightline.observation.activities import (
     Activity,
@@ -37,6 +39,7 @@ from sightline.turn.rules import (
     assistant_message,
     early_outcome,
     ended_batches,
+    error_text,
     gave_up,
     input_messages,
     user_messages,
@@ -66,6 +69,8 @@ class _Running:
         self.turn = turn
         self.cancel_reason: str | None = claim.cancel_requested
         self.handing_back = False
+        self.lost = False
+        """The claim or the head turned out to be somebody else's: the session moved on without this process's view."""
         self.stopped = asyncio.Event()
 
     def stop(self) -> None:
@@ -85,20 +90,23 @@ class TurnDriver:
         self._owner_id = owner_id
         self._max_attempts = max_attempts
         self._running: dict[str, _Running] = {}
+        self._agents: set[asyncio.Task[None]] = set()
+        self._ending = False
 
     @property
     def running(self) -> int:
         return len(self._running)
 
     def request_cancel(self, session_id: str, turn_id: str, reason: str) -> None:
-        """Stop the agent of that turn, if it runs here and nobody stopped it before. The store knows of the request already."""
+        """Stop the agent of that turn, if it runs here and nobody stopped it before. The store knows of it already."""
         running = self._running.get(session_id)
         if running is not None and running.claim.turn_id == turn_id and not running.stopped.is_set():
             running.cancel_reason = reason or _NO_REASON
             running.stop()
 
     def hand_back(self) -> None:
-        """Stop every agent and give its work back, uncharged: this process is about to end."""
+        """Stop every agent and give its work back, uncharged, also what is claimed later: this process will end."""
+        self._ending = True
         for running in self._running.values():
             if not running.stopped.is_set():
                 running.handing_back = True
@@ -113,8 +121,9 @@ class TurnDriver:
     async def run(self, handle: RuntimeHandle, history: History) -> NothingClaimed | None:
         """Claim the session's next work and see it through. Returns why there was nothing, or none when a turn ran.
 
-        Raises StoreUnavailable after having tried for several seconds; the work is given back then, or stays claimed until its
-        claim expires when even that fails. When cancelled, the work is given back uncharged before CancelledError leaves.
+        Raises StoreUnavailable after having tried for several seconds, when the work was given back; ClaimExpired when
+        the session moved on without the handle, whose view is not to be trusted then. When cancelled, the work is
+        given back uncharged before CancelledError leaves.
         """
         taken: list[_Running] = []
 
@@ -122,6 +131,9 @@ class TurnDriver:
             running = _Running(claim, self._turn(handle, claim, history))
             taken.append(running)
             self._running[handle.session_id] = running
+            if self._ending:
+                running.handing_back = True
+                running.stop()
             handle.publish(self._clock.now_ms(), _start_changes(claim, running.turn.input))
 
         settled = False
@@ -152,6 +164,8 @@ class TurnDriver:
                 del self._running[handle.session_id]
                 if not settled:
                     await _finish(self._give_back(handle, running))
+                if running.lost and not running.handing_back:
+                    raise ClaimExpired(handle.session_id, running.claim.claim_id)
         return None
 
     async def _see_through(self, handle: RuntimeHandle, running: _Running) -> bool:
@@ -166,6 +180,7 @@ class TurnDriver:
         except (Conflict, NotFound, SessionDeleted) as error:
             # Somebody else owns the work, or the session is gone: what was done here has no place any more.
             _log.warning("session %s: turn %s is not committed: %s", handle.session_id, claim.turn_id, error)
+            running.lost = True
             return False
         return True
 
@@ -184,7 +199,7 @@ class TurnDriver:
             turn_id=claim.turn_id,
             attempt=claim.attempt,
             input=input_messages(claim.batches),
-            policy=handle.observe().policy,
+            policy=copy.deepcopy(handle.observe().policy),
             clock=self._clock,
             emit=emit,
             history=history,
@@ -192,22 +207,33 @@ class TurnDriver:
 
     async def _perform(self, running: _Running) -> Outcome | None:
         """Run the agent to its end, or to a cancellation; none when the work is to be handed back."""
-        agent = asyncio.create_task(_call(self._agent, running.turn), name=f"agent {running.claim.turn_id}")
-        agent.add_done_callback(_retrieve)
-        stopped = asyncio.create_task(running.stopped.wait())
-        try:
-            await asyncio.wait({agent, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if agent.done() and not running.stopped.is_set():
-                running.stop()  # the agent was first: a cancel that comes now has lost the race
-                return _outcome_of(agent)
-            agent.cancel()
-            await asyncio.wait({agent}, timeout=_CANCEL_GRACE)
-        finally:
-            stopped.cancel()
-            agent.cancel()
+        if not running.stopped.is_set():
+            agent = asyncio.create_task(_call(self._agent, running.turn), name=f"agent {running.claim.turn_id}")
+            self._agents.add(agent)
+            agent.add_done_callback(self._agent_ended)
+            stopped = asyncio.create_task(running.stopped.wait())
+            try:
+                await asyncio.wait({agent, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if agent.done() and not running.stopped.is_set():
+                    running.stop()  # the agent was first: a cancel that comes now has lost the race
+                    return _outcome_of(agent)
+            finally:
+                stopped.cancel()
+                await _finish(self._end_agent(agent))
         if running.cancel_reason is None:
             return None
         return Outcome(status="cancelled", reason=running.cancel_reason)
+
+    async def _end_agent(self, agent: asyncio.Task[None]) -> None:
+        """Cancel the agent, if it has not ended, and wait a while for it to clean up."""
+        if not agent.done():
+            agent.cancel()
+            if not await within(self._clock, _CANCEL_GRACE, agent):
+                _log.warning("%s ignores its cancellation", agent.get_name())
+
+    def _agent_ended(self, agent: asyncio.Task[None]) -> None:
+        self._agents.discard(agent)
+        _retrieve(agent)
 
     def _commit_of(self, handle: RuntimeHandle, running: _Running, outcome: Outcome, started_ms: int) -> TurnCommit:
         claim, turn = running.claim, running.turn
@@ -242,7 +268,13 @@ class TurnDriver:
     async def _commit(self, handle: RuntimeHandle, claim: Claim, commit: TurnCommit) -> None:
         batches = ended_batches(claim, commit.outcome, charge=commit.charge)
 
+        told = False
+
         def committed(result: CommitResult) -> None:
+            nonlocal told
+            if told:
+                return  # a repeated commit, whose first answer was lost after it had been told here
+            told = True
             handle.publish(self._clock.now_ms(), _end_changes(commit, batches, result))
             handle.settle_batches(batches)
 
@@ -260,26 +292,30 @@ class TurnDriver:
         claim = running.claim
 
         def abandoned(batches: tuple[Batch, ...]) -> None:
-            if batches:
-                retracted = [
-                    Change(
-                        TurnActivity(
-                            id=f"{correlation}-retracted",
-                            correlation_id=correlation,
-                            event=Retracted(correlation_id=correlation),
-                        ),
-                        claim.turn_id,
-                    )
-                    for correlation in running.turn.correlations
-                ]
-                handle.publish(self._clock.now_ms(), (*retracted, queue_change("abandoned", batches)))
+            if not batches:
+                running.lost = True
+                return
+            retracted = [
+                Change(
+                    TurnActivity(
+                        id=f"{correlation}-retracted",
+                        correlation_id=correlation,
+                        event=Retracted(correlation_id=correlation),
+                    ),
+                    claim.turn_id,
+                )
+                for correlation in running.turn.correlations
+            ]
+            handle.publish(self._clock.now_ms(), (*retracted, queue_change("abandoned", batches)))
 
-        for delay in _STORE_RETRIES:
+        for delay in itertools.chain(_STORE_RETRIES, itertools.repeat(_STORE_RETRIES[-1])):
             try:
                 await self._store.abandon(claim, charge=not running.handing_back, then=abandoned)
                 return
             except StoreUnavailable as error:
                 _log.warning("session %s: giving back %s: %s", handle.session_id, claim.claim_id, error)
+            if self._ending:
+                return  # the claim is void when the next owner opens the store
             await self._clock.sleep(delay)
 
 
@@ -339,13 +375,17 @@ def _outcome_of(agent: asyncio.Task[None]) -> Outcome:
     if error is None:
         return Outcome(status="completed")
     if isinstance(error, AgentError):
-        return Outcome(status="failed", error=Failure("agent_error", str(error)))
+        return Outcome(status="failed", error=Failure("agent_error", error_text(error)))
     _log.error("agent failed", exc_info=error)
-    return Outcome(status="failed", error=Failure("agent_error", f"{type(error).__name__}: {error}"))
+    return Outcome(status="failed", error=Failure("agent_error", f"{type(error).__name__}: {error_text(error)}"))
 
 
 async def _call(agent: Agent, turn: Turn) -> None:
-    await agent(turn)
+    try:
+        await agent(turn)
+    except SystemExit as error:
+        # asyncio would let it end the whole process, and every other turn with it.
+        raise AgentError(f"the agent called exit({error.code})") from error
 
 
 async def _finish(work: Coroutine[Any, Any, _T]) -> _T:

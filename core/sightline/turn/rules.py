@@ -8,16 +8,17 @@ from typing import Any
 from msgspec import UNSET, UnsetType, structs
 
 from sightline.observation.activities import InputMessage, Outcome
-from sightline.queue.model import Batch, Claim
+from sightline.queue.model import Batch, BatchState, Claim
 from sightline.queue.rules import text_of
 from sightline.session.model import Failure, Message
-from sightline.turn.commit import batch_end
 
 __all__ = [
     "GAVE_UP",
     "assistant_message",
+    "batch_end",
     "early_outcome",
     "ended_batches",
+    "error_text",
     "gave_up",
     "input_messages",
     "user_messages",
@@ -36,7 +37,7 @@ def input_messages(batches: Iterable[Batch]) -> tuple[InputMessage, ...]:
 
 
 def early_outcome(claim: Claim, max_attempts: int) -> Outcome | None:
-    """How a claimed turn ends without being run: its cancellation came first, or too many attempts died. None: run it."""
+    """How a claimed turn ends without being run: it was cancelled before, or too many attempts died. None: run it."""
     if claim.cancel_requested is not None:
         return Outcome(status="cancelled", reason=claim.cancel_requested)
     if claim.attempt > max_attempts:
@@ -74,7 +75,9 @@ def _origin(source_key: str | UnsetType) -> dict[str, Any] | UnsetType:
 def assistant_message(
     outcome: Outcome, *, content: str, parts: list[dict[str, Any]], message_id: str, turn_id: str, at_ms: int
 ) -> Message | None:
-    """What the agent said so far. A turn that did not end well leaves a message even when nothing was said, so that history tells."""
+    """What the agent said so far. A turn that did not end well leaves a message even when nothing was said, so that
+    history tells.
+    """
     ended_well = outcome.status == "completed"
     if ended_well and not content and not parts:
         return None
@@ -90,6 +93,18 @@ def assistant_message(
     )
 
 
+_ENDS = {
+    "completed": BatchState.COMPLETED,
+    "cancelled": BatchState.CANCELLED,
+    "failed": BatchState.FAILED,
+}
+
+
+def batch_end(outcome: Outcome) -> BatchState:
+    """The state in which a turn's outcome leaves its batches."""
+    return _ENDS[outcome.status]
+
+
 def ended_batches(claim: Claim, outcome: Outcome, *, charge: bool) -> tuple[Batch, ...]:
     """The claim's batches as the commit leaves them."""
     return tuple(
@@ -102,3 +117,8 @@ def ended_batches(claim: Claim, outcome: Outcome, *, charge: bool) -> tuple[Batc
         )
         for batch in claim.batches
     )
+
+
+def error_text(error: BaseException) -> str:
+    """What an exception says, as text that can be stored: file names in it may hold what is no Unicode."""
+    return str(error).encode("utf-8", "replace").decode()

@@ -1,14 +1,16 @@
-"""Reading what clients send: bodies, objects, fields, query strings. Every refusal names what is wrong and loses nothing.
+"""Reading what clients send: bodies, objects, fields, query strings. A refusal names what is wrong and loses nothing.
 
-JSON is read strictly: UTF-8, no NaN or Infinity, no key twice, no number beyond 64 bits, nothing nested deeper than 64. Fields are checked
-one by one, so that an answer lists every problem and not only the first.
+JSON is read strictly: UTF-8, no NaN or Infinity, no key twice, no number beyond 64 bits, nothing nested deeper than 64.
+Fields are checked one by one, so that an answer lists every problem and not only the first.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -25,12 +27,20 @@ _T = TypeVar("_T", bound=Struct)
 
 _MAX_DEPTH = 64
 _MAX_INTEGER = 2**63 - 1
+_MOST_DIGITS = 19
+_DIGITS = re.compile(r"[0-9]+", re.ASCII)
 _SHOWN_VALUE = 200
+_SHOWN_NAME = 100
+_SHOWN_ERRORS = 100
+_LOOKED_INTO = 256
 _NUMBER = re.compile(r"[0-9]{1,19}(\.[0-9]{1,9})?", re.ASCII)
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The request's body; cut off while reading when it is larger than `limit`. Raises ProblemError, and starlette's ClientDisconnect."""
+    """The request's body; cut off while reading when it is larger than `limit`.
+
+    Raises ProblemError, and starlette's ClientDisconnect.
+    """
     kind = request.headers.get("content-type")
     if kind is not None:
         media = kind.partition(";")[0].strip().lower()
@@ -39,7 +49,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise ProblemError("unsupported_media_type", "send the body without content encoding")
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
+    if _DIGITS.fullmatch(announced) and (len(announced) > _MOST_DIGITS or int(announced) > limit):
         raise _too_large(limit)
     received = bytearray()
     async for chunk in request.stream():
@@ -122,21 +132,69 @@ def _check_text(value: str) -> None:
 
 
 def object_from(value: dict[str, Any], shape: type[_T]) -> _T:
-    """`value` as a `shape`. Raises ProblemError `invalid_field` that lists every field that is unknown, missing or wrong."""
-    known = {field.encode_name: field for field in fields(shape)}
-    errors = [FieldError(field=name, detail="unknown field") for name in value if name not in known]
-    converted: dict[str, Any] = {}
-    for name, field in known.items():
-        if name in value:
-            try:
-                converted[field.name] = msgspec.convert(value[name], field.type, strict=True)
-            except msgspec.ValidationError as error:
-                errors.append(_field_error(name, value[name], str(error)))
-        elif field.required:
-            errors.append(FieldError(field=name, detail="missing"))
+    """`value` as a `shape`. Raises ProblemError `invalid_field` that lists all that is unknown, missing or wrong."""
+    errors = list(_wrong_fields(value, shape, ""))
     if errors:
         raise _invalid(errors)
-    return shape(**converted)
+    return msgspec.convert(value, shape, strict=True)
+
+
+def _wrong(value: Any, shape: Any, path: str) -> Iterator[FieldError]:
+    """What is wrong with a value: of its fields or elements, each by its own path, where it has such."""
+    struct = _struct_for(value, shape)
+    if struct is not None:
+        yield from _wrong_fields(value, struct, path + ".")
+        return
+    within: list[FieldError] = []
+    element = _element_of(shape)
+    if element is not None and isinstance(value, list):
+        for index, inner in enumerate(value[:_LOOKED_INTO]):
+            within += _wrong(inner, element, f"{path}[{index}]")
+    yield from within
+    if not within:
+        try:
+            msgspec.convert(value, shape, strict=True)
+        except msgspec.ValidationError as error:
+            yield _field_error(path, value, str(error))
+
+
+def _wrong_fields(value: dict[str, Any], struct: type[Struct], prefix: str) -> Iterator[FieldError]:
+    known = {field.encode_name: field for field in fields(struct)}
+    for name in value:
+        if name not in known and name != struct.__struct_config__.tag_field:
+            yield FieldError(field=prefix + name[:_SHOWN_NAME], detail="unknown field")
+    for name, field in known.items():
+        if name in value:
+            yield from _wrong(value[name], field.type, prefix + name)
+        elif field.required:
+            yield FieldError(field=prefix + name, detail="missing")
+
+
+def _struct_for(value: Any, shape: Any) -> type[Struct] | None:
+    """The struct among what `shape` allows that an object means to be, by its tag where there are several."""
+    if not isinstance(value, dict):
+        return None
+    structs = [part for part in _parts(shape) if isinstance(part, type) and issubclass(part, Struct)]
+    if len(structs) == 1:
+        return structs[0]
+    configs = ((struct, struct.__struct_config__) for struct in structs)
+    return next((struct for struct, config in configs if value.get(config.tag_field) == config.tag), None)
+
+
+def _element_of(shape: Any) -> Any:
+    """What the elements of a list are, if `shape` allows a list."""
+    return next((get_args(part)[0] for part in _parts(shape) if get_origin(part) is list), None)
+
+
+def _parts(shape: Any) -> Iterator[Any]:
+    """The alternatives of a union, each without what only annotates it."""
+    if get_origin(shape) is Annotated:
+        yield from _parts(get_args(shape)[0])
+    elif get_origin(shape) in (Union, UnionType):
+        for part in get_args(shape):
+            yield from _parts(part)
+    else:
+        yield shape
 
 
 def parse_query(raw: bytes, shape: type[_T]) -> _T:
@@ -148,24 +206,34 @@ def parse_query(raw: bytes, shape: type[_T]) -> _T:
         raise ProblemError("invalid_field", "the query string cannot be read", field="query") from None
     errors: list[FieldError] = []
     converted: dict[str, Any] = {}
+    given: set[str] = set()
     for name, text in pairs:
         field = known.get(name)
         if field is None:
-            errors.append(FieldError(field=name[:100], detail="unknown query parameter"))
-        elif field.name in converted:
+            errors.append(FieldError(field=name[:_SHOWN_NAME], detail="unknown query parameter"))
+        elif name in given:
             errors.append(FieldError(field=name, detail="given twice"))
         else:
+            given.add(name)
             try:
                 converted[field.name] = _from_text(text, field)
             except (msgspec.ValidationError, ValueError) as error:
                 errors.append(_field_error(name, text, str(error)))
+    errors += [
+        FieldError(field=name, detail="missing")
+        for name, field in known.items()
+        if field.required and name not in given
+    ]
     if errors:
         raise _invalid(errors)
     return shape(**converted)
 
 
 def _from_text(text: str, field: FieldInfo) -> Any:
-    """The value a parameter's text stands for. int() and float() are too kind: they take blanks, signs, `_` and any script's digits."""
+    """The value a parameter's text stands for.
+
+    int() and float() are too kind: they take blanks, signs, `_` and any script's digits.
+    """
     kinds = _kinds(field.type)
     if kinds & {msgspec.inspect.IntType, msgspec.inspect.FloatType}:
         whole = msgspec.inspect.FloatType not in kinds
@@ -188,5 +256,9 @@ def _field_error(name: str, value: Any, message: str) -> FieldError:
 
 def _invalid(errors: list[FieldError]) -> ProblemError:
     first = errors[0]
+    if len(errors) > _SHOWN_ERRORS:
+        # A body full of nonsense is not worth an answer of many times its size.
+        more = FieldError(field="body", detail=f"{len(errors) - _SHOWN_ERRORS} more like these")
+        errors = [*errors[:_SHOWN_ERRORS], more]
     detail = "; ".join(f"{error.field}: {error.detail}" for error in errors)
     return ProblemError("invalid_field", detail, field=first.field, value=first.value, errors=tuple(errors))

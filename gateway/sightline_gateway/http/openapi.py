@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import msgspec.json
 
-from sightline_gateway.http.operations import APPLIED_THROUGH, Operation
+from sightline_gateway.http.operations import APPLIED_THROUGH, KEY_FORM, Operation
 from sightline_gateway.problems import CODES, Problem
 
 __all__ = ["document"]
@@ -22,6 +22,8 @@ _HEADER_HELP = {
     "Last-Event-ID": "The cursor to resume behind; wins over the query's.",
     "Accept": "`text/event-stream` for the stream, `application/json` for catch-up.",
 }
+_HEADER_FORMS = {"Idempotency-Key": {"minLength": 1, "maxLength": 255, "pattern": f"^{KEY_FORM}$"}}
+_EVERYWHERE = ("invalid_field", "host_not_allowed", "origin_not_allowed", "internal")
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 
 
@@ -91,7 +93,16 @@ def _path_parameters(operation: Operation) -> Iterable[dict[str, Any]]:
 
 def _query_parameters(query: dict[str, Any]) -> Iterable[dict[str, Any]]:
     for name, schema in query["properties"].items():
-        yield {"name": name, "in": "query", "required": name in query.get("required", ()), "schema": schema}
+        required = name in query.get("required", ())
+        yield {"name": name, "in": "query", "required": required, "schema": _without_null(schema)}
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter that may be left out: a query string has no null."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        schema = kinds[0] | {name: value for name, value in schema.items() if name != "anyOf"}
+    return {name: value for name, value in schema.items() if name != "default" or value is not None}
 
 
 def _headers(operation: Operation) -> Iterable[dict[str, Any]]:
@@ -101,7 +112,7 @@ def _headers(operation: Operation) -> Iterable[dict[str, Any]]:
             "in": "header",
             "required": False,
             "description": _HEADER_HELP[name],
-            "schema": {"type": "string"},
+            "schema": {"type": "string"} | _HEADER_FORMS.get(name, {}),
         }
 
 
@@ -126,7 +137,7 @@ def _answers(operation: Operation, schema_of: dict[int, Any]) -> dict[str, Any]:
 
 def _refusals(problems: Sequence[str], schema_of: dict[int, Any]) -> dict[str, Any]:
     by_status: dict[int, list[str]] = {}
-    for code in (*problems, "host_not_allowed", "origin_not_allowed", "internal"):
+    for code in dict.fromkeys((*problems, *_EVERYWHERE)):
         by_status.setdefault(CODES[code].status, []).append(code)
     return {
         str(status): {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APPLIED_THROUGH",
+    "KEY_FORM",
     "Answer",
     "Call",
     "NoQuery",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 APPLIED_THROUGH = "Sightline-Applied-Through"
+KEY_FORM = r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?"
+"""An idempotency key: what every HTTP library can send and every proxy leaves alone."""
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9._~:@-]{1,128}", re.ASCII)
 _OPAQUE_ID = re.compile(r"[A-Za-z0-9._~:@-]{1,200}", re.ASCII)
@@ -40,14 +43,17 @@ class NoQuery(Struct):
 
 
 class Call(Struct):
-    """A request after parsing: path ids checked, query and body in the shapes the operation declares."""
+    """A request after parsing: path ids checked, query and body in the shapes the operation declares.
+
+    `gone` returns once the client has closed its connection.
+    """
 
     gateway: Any
     path: Mapping[str, str]
     query: Any
     body: Any
     headers: Headers
-    url_path: str
+    gone: Callable[[], Coroutine[Any, Any, None]]
 
     @property
     def session_id(self) -> str:
@@ -63,9 +69,10 @@ class Answer(Struct):
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """One method of one path. `answers` maps each good status to the type of its body, `problems` lists the codes it may refuse with.
+    """One method of one path.
 
-    `headers`: request headers with a meaning of their own; `streams`: the answer may also be an event stream.
+    `answers` maps each good status to the type of its body, `problems` lists the codes it may refuse with. `headers`:
+    request headers with a meaning of their own; `streams`: the answer may also be an event stream.
     """
 
     method: str
@@ -114,10 +121,15 @@ async def serve(operation: Operation, gateway: Gateway, request: Request) -> Res
             query=query,
             body=body,
             headers=request.headers,
-            url_path=request.url.path,
+            gone=lambda: _gone(request),
         )
     )
     return response_of(answer)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def response_of(answer: Answer) -> Response:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, structs
 
 from sightline.errors import SessionExists
 from sightline.observation.model import Observation
 from sightline.session.model import MessagePage, SessionPage
-from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation, check_session_id
+from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation
 from sightline_gateway.problems import ProblemError
 
 __all__ = ["OPERATIONS", "SessionId"]
 
-SessionId = Annotated[str, Meta(pattern="^[A-Za-z0-9._~:@-]{1,128}$", min_length=1, max_length=128)]
+SessionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._~:@-]{1,128}(?!\n)$", min_length=1, max_length=128)]
 Count = Annotated[int, Meta(ge=0, le=10_000)]
 Limit = Annotated[int, Meta(ge=1, le=1_000)]
 
 
-class CreateSession(Struct):
+class CreateSession(Struct, forbid_unknown_fields=True):
     """`session_id`: yours, or one is made. `policy`, `metadata`: objects that are kept and shown."""
 
     session_id: SessionId | None = None
@@ -27,21 +28,27 @@ class CreateSession(Struct):
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-class ListQuery(Struct):
+class CreatedSession(Observation, frozen=True, kw_only=True):
+    """A session, and a cursor: a stream that has passed it has shown this write."""
+
+    applied_through: str
+
+
+class ListQuery(Struct, forbid_unknown_fields=True):
     """`after`: the `next` of the page before."""
 
     limit: Limit = 50
-    after: Annotated[int, Meta(ge=0)] | None = None
+    after: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
     status: Literal["waiting", "running", "queued", "idle"] | None = None
 
 
-class ObserveQuery(Struct):
+class ObserveQuery(Struct, forbid_unknown_fields=True):
     """`messages`: the newest so many; 200 without it."""
 
     messages: Count = 200
 
 
-class MessagesQuery(Struct):
+class MessagesQuery(Struct, forbid_unknown_fields=True):
     """`before`: a message id; the newest without it."""
 
     before: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
@@ -50,8 +57,6 @@ class MessagesQuery(Struct):
 
 async def create(call: Call) -> Answer:
     body: CreateSession = call.body
-    if body.session_id is not None:
-        check_session_id(body.session_id)
     return await _create(call, body.session_id, body)
 
 
@@ -63,13 +68,17 @@ async def put(call: Call) -> Answer:
         return await _create(call, call.session_id, body)
     except SessionExists:
         view = await call.gateway.kernel.observe(call.session_id, 200)
-        return Answer(200, view, {APPLIED_THROUGH: view.cursor})
+        return Answer(200, _created(view), {APPLIED_THROUGH: view.cursor})
 
 
 async def _create(call: Call, session_id: str | None, body: CreateSession) -> Answer:
     view = await call.gateway.kernel.create_session(session_id, policy=body.policy, metadata=body.metadata)
     location = f"/v1/sessions/{view.session_id}"
-    return Answer(201, view, {"Location": location, APPLIED_THROUGH: view.cursor})
+    return Answer(201, _created(view), {"Location": location, APPLIED_THROUGH: view.cursor})
+
+
+def _created(view: Observation) -> CreatedSession:
+    return CreatedSession(**structs.asdict(view), applied_through=view.cursor)
 
 
 async def list_sessions(call: Call) -> Answer:
@@ -86,15 +95,13 @@ async def observe(call: Call) -> Answer:
     tag = f'"{view.cursor}.{query.messages}"'
     # no-cache: keep it, but ask again. The stream is for those who do not want to ask.
     headers = {"ETag": tag, "Cache-Control": "no-cache"}
-    if _matches(call.headers.get("if-none-match"), tag):
+    if _matches(call.headers.getlist("if-none-match"), tag):
         return Answer(304, None, headers)
     return Answer(200, view, headers)
 
 
-def _matches(given: str | None, tag: str) -> bool:
-    if given is None:
-        return False
-    tags = {part.strip().removeprefix("W/") for part in given.split(",")}
+def _matches(given: Sequence[str], tag: str) -> bool:
+    tags = {part.strip().removeprefix("W/") for line in given for part in line.split(",")}
     return tag in tags or "*" in tags
 
 
@@ -119,7 +126,7 @@ OPERATIONS = (
         summary="Create a session",
         handle=create,
         body=CreateSession,
-        answers={201: Observation},
+        answers={201: CreatedSession},
         problems=(*_BODY, "session_exists", "session_deleted", "draining", "store_unavailable"),
     ),
     Operation(
@@ -137,7 +144,7 @@ OPERATIONS = (
         summary="Create a session, or find that it is there",
         handle=put,
         body=CreateSession,
-        answers={201: Observation, 200: Observation},
+        answers={201: CreatedSession, 200: CreatedSession},
         problems=(*_BODY, "session_deleted", "draining", "store_unavailable"),
     ),
     Operation(

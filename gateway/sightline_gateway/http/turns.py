@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
+from sightline.kernel import Kernel
 from sightline.queue.model import (
     Batch,
     DeliveryPolicy,
@@ -18,17 +20,17 @@ from sightline.queue.model import (
     TurnInput,
     TurnInputPayload,
 )
-from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation
+from sightline_gateway.http.operations import APPLIED_THROUGH, KEY_FORM, Answer, Call, Operation
 from sightline_gateway.problems import ProblemError
 
 __all__ = ["OPERATIONS"]
 
-_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII)
+_KEY = re.compile(KEY_FORM, re.ASCII)
 _WAIT = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?:;.*)?", re.ASCII)
 _MAX_WAIT = 60
 
 Time = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Key = Annotated[str, Meta(min_length=1, max_length=255)]
+Key = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^{KEY_FORM}(?!\n)$")]
 Reason = Annotated[str, Meta(max_length=1_000)]
 Text = Annotated[str, Meta(min_length=1)]
 
@@ -52,7 +54,7 @@ class GroupKey(Struct, forbid_unknown_fields=True):
     group: Annotated[str, Meta(min_length=1, max_length=255)]
 
 
-class PostTurn(Struct):
+class PostTurn(Struct, forbid_unknown_fields=True):
     """`input`: text, or items."""
 
     input: Text | InputItems
@@ -62,7 +64,7 @@ class PostTurn(Struct):
     available_at_ms: Time = 0
 
 
-class PostCancel(Struct):
+class PostCancel(Struct, forbid_unknown_fields=True):
     """Which turn: by its id, by the key of its work, or (neither) the one that runs."""
 
     turn_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
@@ -70,35 +72,21 @@ class PostCancel(Struct):
     idempotency_key: Key | None = None
 
 
-class QueueQuery(Struct):
+class QueueQuery(Struct, forbid_unknown_fields=True):
     """`pending`: what nobody has taken yet; `all`: also claimed and ended ones, as far as they are kept."""
 
     state: Literal["pending", "all"] = "pending"
 
 
-class CancelQuery(Struct):
+class CancelQuery(Struct, forbid_unknown_fields=True):
     """`from`: cancel this batch and every later pending one."""
 
     start: Annotated[str, Meta(min_length=1, max_length=200)] = msgspec.field(name="from")
 
 
-class BatchAnswer(Struct, frozen=True, kw_only=True):
+class BatchAnswer(Batch, frozen=True, kw_only=True):
     """A batch, and a cursor: a stream that has passed it has shown this write."""
 
-    batch_id: str
-    session_id: str
-    enqueue_seq: int
-    state: str
-    delivery_policy: DeliveryPolicy
-    slot_policy: SlotPolicy
-    merge_key: Literal["never", "payload_default"] | Group
-    available_at_ms: int
-    enqueued_at_ms: int
-    items: Any
-    attempts: int
-    source_key: str | UnsetType = UNSET
-    turn_id: str | UnsetType = UNSET
-    error: Any = UNSET
     applied_through: str
 
 
@@ -142,9 +130,28 @@ async def post_turn(call: Call) -> Answer:
     wait = _preferred_wait(call)
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait}"
-        batch = await call.gateway.kernel.wait_for_batch(call.session_id, batch.batch_id, wait)
+        batch = await _ended(call, batch, wait)
         status = status if batch.state.is_open else 200
     return Answer(status, _batch_answer(batch, written.applied_through), headers)
+
+
+async def _ended(call: Call, batch: Batch, seconds: int) -> Batch:
+    """The batch once it has ended; or as it is when time is up, the server has drained, or nobody waits any more."""
+    kernel: Kernel = call.gateway.kernel
+    ended = asyncio.create_task(kernel.wait_for_batch(call.session_id, batch.batch_id, seconds))
+    others: list[asyncio.Task[Any]] = [
+        asyncio.create_task(call.gateway.drained.wait()),
+        asyncio.create_task(call.gone()),
+    ]
+    try:
+        await asyncio.wait((ended, *others), return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            return ended.result()
+        return await kernel.get_batch(call.session_id, batch.batch_id)
+    finally:
+        for task in (ended, *others):
+            task.cancel()
+        await asyncio.gather(ended, *others, return_exceptions=True)
 
 
 def _batch_answer(batch: Batch, applied_through: str) -> BatchAnswer:
@@ -163,21 +170,21 @@ def _input_of(given: str | InputItems) -> TurnInput:
 
 
 def _source_key(call: Call) -> str | None:
-    key = call.headers.get("idempotency-key")
-    if key is None:
+    keys = call.headers.getlist("idempotency-key")
+    if not keys:
         return None
-    if not _KEY.fullmatch(key):
+    if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
         raise ProblemError(
             "invalid_field",
-            "Idempotency-Key must be 1 to 255 printable ASCII characters",
+            "Idempotency-Key must be one header of 1 to 255 printable ASCII characters",
             field="Idempotency-Key",
         )
-    return f"host:{key}"
+    return f"host:{keys[0]}"
 
 
 def _preferred_wait(call: Call) -> int | None:
     """Seconds of `Prefer: wait=N`; a preference that cannot be read is not a refusal, it is just not applied."""
-    for preference in call.headers.get("prefer", "").split(","):
+    for preference in ",".join(call.headers.getlist("prefer")).split(","):
         match = _WAIT.fullmatch(preference)
         if match:
             return min(int(match[1]), _MAX_WAIT)

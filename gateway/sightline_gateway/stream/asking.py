@@ -16,10 +16,12 @@ __all__ = ["EventsQuery", "Wish", "wish_of"]
 
 
 class EventsQuery(Struct):
-    """`cursor` (or `last_event_id`): resume behind it; `now`: from the tail, without a snapshot; neither: a fresh start.
+    """Where to begin, what to show, how to bring it.
 
-    `messages`: how many a snapshot brings. `kinds`: only these event kinds, comma-separated. `heartbeat`: a frame every so many
-    seconds. `limit`, `wait`: for catch-up as JSON, how many events and how many seconds to wait for one.
+    `cursor` (or `last_event_id`): resume behind it; `now`: from the tail, without a snapshot; neither: a fresh start.
+    `messages`: how many a snapshot brings. `kinds`: only these event kinds, comma-separated. `heartbeat`: a frame
+    whenever so many seconds were quiet. `limit`, `wait`: for catch-up as JSON, how many events at most and how many
+    seconds to wait for the first.
     """
 
     cursor: str | None = None
@@ -45,7 +47,9 @@ def wish_of(session_id: str, query_string: bytes, headers: Headers) -> Wish:
     """Raises ProblemError, MalformedCursor, WrongSessionCursor."""
     check_session_id(session_id)
     query = parse_query(query_string, EventsQuery)
-    given = next((text for text in (headers.get("last-event-id"), query.cursor, query.last_event_id) if text), None)
+    # An empty header is how the standard says "none"; an empty parameter is somebody's mistake, and refused as one.
+    asked = (headers.get("last-event-id") or None, query.cursor, query.last_event_id)
+    given = next((text for text in asked if text is not None), None)
     kinds = None if query.kinds is None else frozenset(query.kinds.split(","))
     if kinds is not None and not all(kind.isascii() and kind.replace("_", "").isalnum() for kind in kinds):
         raise ProblemError("invalid_field", "kinds must be event kinds, separated by commas", field="kinds")

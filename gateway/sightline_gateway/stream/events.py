@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from msgspec import Struct
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive
 
+from sightline.clock import Clock, within
 from sightline.errors import SessionDeleted
-from sightline.observation.handle import RuntimeHandle
 from sightline.observation.model import Observation
-from sightline.observation.replay import Entry
 from sightline_gateway.gateway import Gateway
 from sightline_gateway.http.operations import Answer, Call, Operation, response_of
 from sightline_gateway.problems import ProblemError
 from sightline_gateway.stream.asking import EventsQuery, Wish, wish_of
-from sightline_gateway.stream.opening import open_feed
+from sightline_gateway.stream.feed import Feed
+from sightline_gateway.stream.frames import Frame
+from sightline_gateway.stream.opening import close_feed, open_feed
+from sightline_gateway.stream.sending import client_gone
 from sightline_gateway.stream.sse import EventStream
 
 __all__ = ["OPERATION", "CatchUp", "serve_events"]
 
 
 class CatchUp(Struct, frozen=True, kw_only=True):
-    """The events after the cursor, at most `limit`; `cursor` is where to go on from. A fresh start brings the observation."""
+    """The events after the cursor, at most `limit`; `cursor` is where to go on from.
+
+    A fresh start brings the observation. `up_to_date`: nothing more is there yet.
+    """
 
     events: list[msgspec.Raw]
     cursor: str
@@ -38,73 +41,80 @@ class CatchUp(Struct, frozen=True, kw_only=True):
 async def serve_events(gateway: Gateway, request: Request) -> Response | ASGIApp:
     """The stream or the catch-up, by what the client accepts. Raises what becomes a problem."""
     wish = wish_of(request.path_params["session_id"], request.scope["query_string"], request.headers)
-    if "text/event-stream" not in request.headers.get("accept", ""):
-        return response_of(Answer(200, await _catch_up(gateway, wish)))
+    if "text/event-stream" not in request.headers.get("accept", "").lower():
+        return response_of(Answer(200, await _catch_up(gateway, wish, request.receive)))
     return EventStream(gateway, wish, await open_feed(gateway, wish))
 
 
-async def _catch_up(gateway: Gateway, wish: Wish) -> CatchUp:
-    async with gateway.kernel.opened(wish.session_id) as handle:
-        if wish.cursor is None and not wish.at_tail:
-            view = await gateway.kernel.widen(handle.observe(), wish.query.messages)
-            return CatchUp(events=[], cursor=view.cursor, up_to_date=True, observation=view)
-        entries, start = await _entries(gateway, wish, handle)
-    page = entries[: wish.query.limit]
-    shown = [entry for entry in page if wish.kinds is None or entry.kind in wish.kinds]
+async def _catch_up(gateway: Gateway, wish: Wish, receive: Receive) -> CatchUp:
+    if wish.cursor is None and not wish.at_tail:
+        view = await gateway.kernel.observe(wish.session_id, wish.query.messages)
+        return CatchUp(events=[], cursor=view.cursor, up_to_date=True, observation=view)
+    feed = await open_feed(gateway, wish)
+    try:
+        page = await _page(feed, wish.query.limit)
+        if page.events or feed.ended is not None or not wish.query.wait:
+            return page
+        return await _long_poll(gateway.kernel.clock, feed, wish, receive)
+    finally:
+        close_feed(gateway, feed)
+
+
+async def _long_poll(clock: Clock, feed: Feed, wish: Wish, receive: Receive) -> CatchUp:
+    """The next page with something in it, or none after `wait` seconds. Raises ClientDisconnect."""
+    polling = asyncio.create_task(_next_page(feed, wish.query.limit))
+    gone = asyncio.create_task(client_gone(receive))
+    gone.add_done_callback(lambda _: polling.cancel())
+    try:
+        if not await within(clock, wish.query.wait, polling):
+            return CatchUp(events=[], cursor=feed.cursor, up_to_date=True)
+        if polling.cancelled():
+            raise ClientDisconnect
+        return polling.result()
+    finally:
+        for task in (polling, gone):
+            task.cancel()
+        await asyncio.gather(polling, gone, return_exceptions=True)
+
+
+async def _next_page(feed: Feed, limit: int) -> CatchUp:
+    while True:
+        await feed.ready.wait()
+        page = await _page(feed, limit)
+        if page.events or feed.ended is not None:
+            return page
+
+
+async def _page(feed: Feed, limit: int) -> CatchUp:
+    """What there is now. Raises ProblemError `cursor_gone`, SessionDeleted."""
+    shown: list[Frame] = []
+    while not shown and feed.ended is None:
+        frames = await feed.next_frames()
+        if not frames:
+            break
+        for frame in frames:
+            if frame.name == "gap":
+                raise _gone(frame)
+            if frame.is_event:
+                shown.append(frame)
+    if feed.ended is not None and feed.ended.reason == "session_deleted":
+        raise SessionDeleted(feed.ended.session_id)
+    page = shown[:limit]
     return CatchUp(
-        events=[msgspec.Raw(entry.payload) for entry in shown],
-        cursor=page[-1].cursor if page else start,
-        up_to_date=len(page) == len(entries),
+        events=[msgspec.Raw(frame.payload) for frame in page],
+        cursor=feed.cursor if len(page) == len(shown) else str(page[-1].cursor),
+        up_to_date=len(page) == len(shown) and not feed.behind,
     )
 
 
-async def _entries(gateway: Gateway, wish: Wish, handle: RuntimeHandle) -> tuple[Sequence[Entry], str]:
-    """What happened after the cursor, and the cursor; when that is nothing, what happens within `wait` seconds."""
-    woken = asyncio.Event()
-    opening = handle.open_at_tail(woken.set) if wish.cursor is None else handle.open(wish.cursor, woken.set)
-    waiter = _Waiter(woken)
-    try:
-        if opening.gap is not None and opening.observation is not None:
-            raise await _gone(gateway, wish, opening.gap, opening.observation)
-        entries = opening.subscription.take(gateway.settings.replay_max_bytes)
-        if not entries and wish.query.wait:
-            gateway.streams.add(waiter)
-            handle.attach(waiter.close)
-            try:
-                async with asyncio.timeout(wish.query.wait):
-                    await woken.wait()
-            except TimeoutError:
-                pass
-            entries = opening.subscription.take(gateway.settings.replay_max_bytes)
-        if handle.closed_reason is not None:
-            raise SessionDeleted(wish.session_id)
-        if isinstance(entries, str):
-            raise await _gone(gateway, wish, *handle.gap(str(wish.cursor or opening.cursor), entries))
-        return entries, opening.cursor
-    finally:
-        handle.detach(waiter.close)
-        gateway.streams.remove(waiter)
-        opening.subscription.close()
-
-
-async def _gone(gateway: Gateway, wish: Wish, gap: Any, view: Observation) -> ProblemError:
-    view = await gateway.kernel.widen(view, wish.query.messages)
+def _gone(frame: Frame) -> ProblemError:
+    facts = msgspec.json.decode(frame.payload)
     return ProblemError(
         "cursor_gone",
-        f"the stream cannot be continued from there ({gap.reason}); start over from the observation",
-        gap=gap,
-        observation=view,
+        f"the stream cannot be continued from there ({facts['gap']['reason']}); start over from the observation",
+        gap=facts["gap"],
+        observation=facts["observation"],
     )
-
-
-class _Waiter:
-    """A long poll among the open streams: a drain or a deletion answers it at once with what there is."""
-
-    def __init__(self, woken: asyncio.Event) -> None:
-        self._woken = woken
-
-    def close(self, reason: str, *, retry_after_ms: int | None = None, jitter_ms: int | None = None) -> None:
-        self._woken.set()
 
 
 async def _streamed(call: Call) -> Answer:

@@ -1,7 +1,8 @@
 """A feed: what one subscription is to be told next, whatever carries it.
 
-First a frame with a cursor (`observation`, `resumed` or `gap`), then what was missed, `caught_up`, and what happens. A feed holds a place in the
-session's log, not a queue: who does not read costs nothing, and who comes too late for the log gets a `gap` and the current view.
+First a frame with a cursor (`observation`, `resumed` or `gap`), then what was missed, `caught_up`, and what happens. A
+feed holds a place in the session's log, not a queue: who does not read costs nothing, and who comes too late for the
+log gets a `gap` and the current view.
 
 The transport asks `next_frames` and waits for `ready` when there are none. Nothing is done for a feed per event.
 """
@@ -9,11 +10,16 @@ The transport asks `next_frames` and waits for `ready` when there are none. Noth
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
+from msgspec import UNSET
+
+from sightline.errors import NotFound, SessionDeleted, StoreUnavailable
 from sightline.kernel import Kernel
-from sightline.observation.cursor import Cursor
+from sightline.observation.cursor import Cursor, parse
 from sightline.observation.handle import Opening, RuntimeHandle
+from sightline.observation.model import Observation
 from sightline.observation.replay import Entry
 from sightline_gateway.stream.frames import (
     CLOSE_CODES,
@@ -30,11 +36,13 @@ from sightline_gateway.stream.frames import (
 
 __all__ = ["Feed"]
 
+_log = logging.getLogger("sightline.gateway.stream")
+
 
 class Feed:
     """One subscription to one session. `open`, then ask for frames until `ended`, then `release`.
 
-    `cursor` is the last one handed out.
+    `cursor` is that of the last frame handed out, never one further: who comes back with it has missed nothing.
     """
 
     def __init__(
@@ -47,9 +55,9 @@ class Feed:
         self._max_bytes = max_bytes
         self._handle: RuntimeHandle | None = None
         self._opening: Opening | None = None
-        self._first: Opening | None = None
+        self._unsaid: Opening | None = None
         self._catch_up_to: int | None = None
-        self._goodbye: Goodbye | None = None
+        self._farewell: tuple[str, int | None, int | None] | None = None
         self.cursor = ""
         self.ended: Goodbye | None = None
         self.ready = asyncio.Event()
@@ -57,31 +65,16 @@ class Feed:
     async def open(self, cursor: Cursor | None, *, at_tail: bool = False) -> None:
         """Begin. Raises SessionNotFound, SessionDeleted, StoreUnavailable."""
         handle, opening = await self._kernel.subscribe(self._session_id, cursor, self.ready.set, at_tail=at_tail)
-        self._handle = handle
         handle.attach(self.close)
-        self._begin(opening, handle)
-
-    def _begin(self, opening: Opening, handle: RuntimeHandle) -> None:
-        self._opening = self._first = opening
-        self.cursor = opening.cursor
-        target = _position(handle.cursor)
-        self._catch_up_to = target if opening.observation is None else _position(opening.cursor)
+        self._handle = handle
+        self._opening = self._unsaid = opening
+        self._catch_up_to = _position(handle.cursor)
         self.ready.set()
 
     def close(self, reason: str, *, retry_after_ms: int | None = None, jitter_ms: int | None = None) -> None:
         """End after one more frame, a goodbye. The first reason counts."""
-        if self._goodbye is None:
-            self._goodbye = Goodbye(
-                session_id=self._session_id,
-                cursor=self.cursor,
-                reason=reason,
-                code=CLOSE_CODES[reason],
-                **{
-                    name: value
-                    for name, value in (("retry_after_ms", retry_after_ms), ("jitter_ms", jitter_ms))
-                    if value is not None
-                },
-            )
+        if self._farewell is None:
+            self._farewell = (reason, retry_after_ms, jitter_ms)
             self.ready.set()
 
     def release(self) -> None:
@@ -91,31 +84,58 @@ class Feed:
         if self._opening is not None:
             self._opening.subscription.close()
 
+    @property
+    def behind(self) -> bool:
+        """Whether there is more to be told at once."""
+        return self._unsaid is not None or (self._opening is not None and self._opening.subscription.behind)
+
     def heartbeat(self) -> Frame:
         return control(Heartbeat(session_id=self._session_id, cursor=self.cursor))
 
-    async def next_frames(self) -> Sequence[Frame]:
-        """What is to be written now, at most about `max_bytes` of events. None: wait for `ready`. After a goodbye `ended` is set.
+    def goodbye(self, cursor: str, reason: str, retry_after_ms: int | None, jitter_ms: int | None) -> Frame:
+        """The last frame, for one whose last cursor was this; after it the feed has `ended`."""
+        self.ended = Goodbye(
+            session_id=self._session_id,
+            cursor=cursor,
+            reason=reason,
+            code=CLOSE_CODES[reason],
+            retry_after_ms=UNSET if retry_after_ms is None else retry_after_ms,
+            jitter_ms=UNSET if jitter_ms is None else jitter_ms,
+        )
+        return control(self.ended)
 
-        Raises StoreUnavailable when a snapshot needs older messages and the store does not answer.
-        """
+    async def next_frames(self) -> Sequence[Frame]:
+        """What is to be written now, at most about `max_bytes` of events. Empty: wait for `ready`, then ask again."""
+        assert self._opening is not None, "open it first"
         self.ready.clear()
-        assert self._handle is not None and self._opening is not None, "open it first"
         frames: list[Frame] = []
-        if self._goodbye is not None:
-            goodbye = self.ended = _at(self._goodbye, self.cursor)
-            return [control(goodbye)]
-        if self._first is not None:
-            first, self._first = self._first, None
-            frames.append(await self._first_frame(first))
-        entries = self._opening.subscription.take(self._max_bytes)
-        if isinstance(entries, str):
-            self._opening.subscription.close()
-            reason = "lagged" if entries == "trimmed" else entries
-            self._begin(self._handle.reopen_after_lag(self.cursor, self.ready.set, reason), self._handle)
+        if self._unsaid is not None:
+            # Also before a goodbye: its cursor would otherwise stand for a snapshot that nobody has seen.
+            frames += await self._first_frame(self._unsaid)
+            self.cursor = self._unsaid.cursor
+            self._unsaid = None
+        if self._farewell is not None:
+            frames.append(self.goodbye(self.cursor, *self._farewell))
             return frames
-        self._add_events(frames, entries)
+        more = True
+        while more:
+            entries = self._opening.subscription.take(self._max_bytes)
+            if isinstance(entries, str):
+                self._begin_again("lagged" if entries == "trimmed" else entries)
+                return frames
+            self._add_events(frames, entries)
+            # The log wakes only who was told that there is nothing, which is not who got events his filter hides.
+            more = bool(entries) and not frames
         return frames
+
+    def _begin_again(self, reason: str) -> None:
+        assert self._handle is not None, "open it first"
+        assert self._opening is not None, "open it first"
+        self._opening.subscription.close()
+        self._opening = self._unsaid = self._handle.reopen_after_lag(self.cursor, self.ready.set, reason)
+        if self._catch_up_to is not None:
+            self._catch_up_to = _position(self._opening.cursor)
+        self.ready.set()
 
     def _add_events(self, frames: list[Frame], entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -131,25 +151,27 @@ class Feed:
         self._catch_up_to = None
         return control(CaughtUp(session_id=self._session_id, cursor=self.cursor))
 
-    async def _first_frame(self, opening: Opening) -> Frame:
+    async def _first_frame(self, opening: Opening) -> Sequence[Frame]:
+        """The frame that says where the stream begins; none when the session is gone: then a goodbye comes instead."""
         if opening.observation is None:
-            return control(Resumed(session_id=self._session_id, cursor=opening.cursor))
-        view = await self._kernel.widen(opening.observation, self._messages)
+            return [control(Resumed(session_id=self._session_id, cursor=opening.cursor))]
+        try:
+            view = await self._widened(opening.observation)
+        except (NotFound, SessionDeleted):
+            self.close("session_deleted")
+            return ()
         if opening.gap is None:
-            return control(ObservationFrame(session_id=self._session_id, cursor=view.cursor, observation=view))
-        return control(GapFrame(session_id=self._session_id, cursor=view.cursor, gap=opening.gap, observation=view))
+            return [control(ObservationFrame(session_id=self._session_id, cursor=view.cursor, observation=view))]
+        return [control(GapFrame(session_id=self._session_id, cursor=view.cursor, gap=opening.gap, observation=view))]
 
-
-def _at(goodbye: Goodbye, cursor: str) -> Goodbye:
-    return Goodbye(
-        session_id=goodbye.session_id,
-        cursor=cursor,
-        reason=goodbye.reason,
-        code=goodbye.code,
-        retry_after_ms=goodbye.retry_after_ms,
-        jitter_ms=goodbye.jitter_ms,
-    )
+    async def _widened(self, view: Observation) -> Observation:
+        try:
+            return await self._kernel.widen(view, self._messages)
+        except StoreUnavailable as error:
+            # Nobody needs the store to go on watching: fewer messages come than asked for, and `truncated` says so.
+            _log.warning("session %s: a snapshot goes out without its older messages: %s", self._session_id, error)
+            return view
 
 
 def _position(cursor: str) -> int:
-    return int(cursor.split(":", 4)[3])
+    return parse(cursor).position

@@ -25,7 +25,6 @@ __all__ = [
     "Resumed",
     "control",
     "event",
-    "sse",
 ]
 
 _ENCODER = msgspec.json.Encoder()
@@ -71,7 +70,10 @@ class CaughtUp(Struct, frozen=True, kw_only=True, tag="caught_up", tag_field="ty
 
 
 class Goodbye(Struct, frozen=True, kw_only=True, tag="goodbye", tag_field="type"):
-    """The server is about to close this stream. Come back after `retry_after_ms` plus up to `jitter_ms`, unless the code forbids it."""
+    """The server is about to close this stream.
+
+    Come back after `retry_after_ms` plus up to `jitter_ms`, unless the code forbids it.
+    """
 
     session_id: str
     cursor: str
@@ -96,15 +98,35 @@ class ErrorFrame(Struct, frozen=True, kw_only=True, tag="error", tag_field="type
 
 
 class Frame:
-    """A frame ready to be written: SSE's event name, the cursor after it (none: it moves nothing), the JSON, and for events the shared entry."""
+    """A frame ready to be written: its name, the cursor after it (none: it moves nothing), its JSON.
 
-    __slots__ = ("cursor", "entry", "name", "payload")
+    `text` and `sse` are made once, by whoever needs them first: the frame of an event is the same object for everybody.
+    """
 
-    def __init__(self, name: str, cursor: str | None, payload: bytes, entry: Entry | None = None) -> None:
+    __slots__ = ("_sse", "_text", "cursor", "is_event", "name", "payload")
+
+    def __init__(self, name: str, cursor: str | None, payload: bytes, *, is_event: bool = False) -> None:
         self.name = name
         self.cursor = cursor
         self.payload = payload
-        self.entry = entry
+        self.is_event = is_event
+        self._sse: bytes | None = None
+        self._text: str | None = None
+
+    @property
+    def text(self) -> str:
+        """As a WebSocket's message."""
+        if self._text is None:
+            self._text = self.payload.decode()
+        return self._text
+
+    @property
+    def sse(self) -> bytes:
+        """As a server-sent event."""
+        if self._sse is None:
+            identity = b"" if self.cursor is None else b"id: %b\n" % self.cursor.encode()
+            self._sse = b"event: %b\n%bdata: %b\n\n" % (self.name.encode(), identity, self.payload)
+        return self._sse
 
 
 Control = ObservationFrame | Resumed | GapFrame | CaughtUp | Goodbye | Heartbeat | Pong | ErrorFrame
@@ -117,19 +139,8 @@ def control(frame: Control) -> Frame:
 
 
 def event(entry: Entry) -> Frame:
-    """An event's frame; the JSON is the one everybody gets."""
-    return Frame(entry.kind, entry.cursor, entry.payload, entry)
-
-
-def sse(frame: Frame) -> bytes:
-    """The frame as a server-sent event. An event is framed once and the bytes kept with its entry."""
-    if frame.entry is not None:
-        if frame.entry.sse is None:
-            frame.entry.sse = _sse(frame)
-        return frame.entry.sse
-    return _sse(frame)
-
-
-def _sse(frame: Frame) -> bytes:
-    identity = b"" if frame.cursor is None else b"id: %b\n" % frame.cursor.encode()
-    return b"event: %b\n%bdata: %b\n\n" % (frame.name.encode(), identity, frame.payload)
+    """An event's frame; its name is the event's kind."""
+    frame: Frame | None = entry.framed
+    if frame is None:
+        frame = entry.framed = Frame(entry.kind, entry.cursor, entry.payload, is_event=True)
+    return frame

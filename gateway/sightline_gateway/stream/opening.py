@@ -6,11 +6,11 @@ from sightline_gateway.gateway import Gateway
 from sightline_gateway.stream.asking import Wish
 from sightline_gateway.stream.feed import Feed
 
-__all__ = ["open_feed"]
+__all__ = ["close_feed", "open_feed"]
 
 
 async def open_feed(gateway: Gateway, wish: Wish) -> Feed:
-    """The feed, open and counted; the caller releases it and takes it out of the streams.
+    """The feed, open and counted; the caller closes it with `close_feed`.
 
     Raises ProblemError (`too_many_connections`, `draining`), SessionNotFound, SessionDeleted, StoreUnavailable.
     """
@@ -25,6 +25,12 @@ async def open_feed(gateway: Gateway, wish: Wish) -> Feed:
     try:
         await feed.open(wish.cursor, at_tail=wish.at_tail)
     except BaseException:
-        gateway.streams.remove(feed)
+        close_feed(gateway, feed)
         raise
     return feed
+
+
+def close_feed(gateway: Gateway, feed: Feed) -> None:
+    """Leave nothing of it behind. Idempotent."""
+    feed.release()
+    gateway.streams.remove(feed)

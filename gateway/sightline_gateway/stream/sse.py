@@ -1,4 +1,4 @@
-"""Server-sent events: a feed as `text/event-stream`, written straight to ASGI so that an event's bytes are made once for everybody.
+"""Server-sent events: a feed as `text/event-stream`, written straight to ASGI so that an event's bytes are shared.
 
 The `id:` of each event is its cursor, so a browser's EventSource resumes by itself.
 """
@@ -6,7 +6,6 @@ The `id:` of each event is its cursor, so a browser's EventSource resumes by its
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -14,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 from sightline_gateway.gateway import Gateway
 from sightline_gateway.stream.asking import Wish
 from sightline_gateway.stream.feed import Feed
-from sightline_gateway.stream.frames import sse
-from sightline_gateway.stream.sending import Pace, SlowConsumer, wait_ready
+from sightline_gateway.stream.opening import close_feed
+from sightline_gateway.stream.sending import Outlet, Pace, SlowConsumer, client_gone
 
 __all__ = ["EventStream"]
 
@@ -25,11 +24,14 @@ _HEADERS = [
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
+_START = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
+_END = {"type": "http.response.body", "body": b"", "more_body": False}
 _RETRY = b"retry: 2000\n"
 _KEEP_ALIVE = b": keep-alive\n\n"
 _COMMENT_EVERY = 15.0
 _ROTATE_AFTER = 600.0
 _ROTATE_SPREAD = 0.2
+_JITTER_MS = 1_000
 
 
 class EventStream:
@@ -37,48 +39,52 @@ class EventStream:
 
     def __init__(self, gateway: Gateway, wish: Wish, feed: Feed) -> None:
         self._gateway = gateway
-        self._wish = wish
+        self._heartbeat = wish.query.heartbeat
         self._feed = feed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gone = asyncio.create_task(_client_gone(receive))
-        sending = asyncio.create_task(self._stream(send))
+        kernel = self._gateway.kernel
+        lifetime = _ROTATE_AFTER * (1 + _ROTATE_SPREAD * (2 * kernel.ids.uniform() - 1))
+        pace = Pace(kernel.clock, self._heartbeat or _COMMENT_EVERY, lifetime)
+        outlet = Outlet(scope, send, kernel.clock)
+        gone = asyncio.create_task(client_gone(receive))
+        sending = asyncio.create_task(self._stream(outlet, pace))
+        ringing = asyncio.create_task(pace.ring(self._feed.ready.set))
         try:
             await asyncio.wait({gone, sending}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
         finally:
-            self._feed.release()
-            self._gateway.streams.remove(self._feed)
-            for task in (gone, sending):
+            close_feed(self._gateway, self._feed)
+            for task in (gone, sending, ringing):
                 task.cancel()
-            await asyncio.gather(gone, sending, return_exceptions=True)
+            await asyncio.gather(gone, sending, ringing, return_exceptions=True)
 
-    async def _stream(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        kernel = self._gateway.kernel
-        heartbeat = self._wish.query.heartbeat
-        lifetime = _ROTATE_AFTER * (1 + _ROTATE_SPREAD * (2 * kernel.ids.uniform() - 1))
-        pace = Pace(kernel.clock, heartbeat or _COMMENT_EVERY, lifetime)
+    async def _stream(self, outlet: Outlet, pace: Pace) -> None:
+        feed = self._feed
+        shown = ""
         opening = _RETRY
-        with contextlib.suppress(SlowConsumer):
-            while self._feed.ended is None:
+        try:
+            await outlet.write(_START)
+            while feed.ended is None:
                 if pace.expired:
-                    self._feed.close("rotated", retry_after_ms=0, jitter_ms=1_000)
-                frames = await self._feed.next_frames()
+                    feed.close("rotated", retry_after_ms=0, jitter_ms=_JITTER_MS)
+                frames = await feed.next_frames()
                 if frames:
-                    body = opening + b"".join(sse(frame) for frame in frames)
+                    await outlet.write(_chunk(opening + b"".join([frame.sse for frame in frames])))
                     opening = b""
-                    await pace.send(send, _chunk(body))
-                elif not await wait_ready(self._feed, pace.idle_time) and not pace.expired:
-                    await pace.send(send, _chunk(sse(self._feed.heartbeat()) if heartbeat else _KEEP_ALIVE))
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    shown = feed.cursor
+                elif pace.overdue:
+                    await outlet.write(_chunk(feed.heartbeat().sse if self._heartbeat else _KEEP_ALIVE))
+                else:
+                    await feed.ready.wait()
+                    continue
+                pace.said()
+            await outlet.write(_END)
+        except SlowConsumer:
+            goodbye = _chunk(feed.goodbye(shown, "slow_consumer", 0, _JITTER_MS).sse)
+            await outlet.part(*((goodbye, _END) if shown else ()))
 
 
 def _chunk(body: bytes) -> dict[str, Any]:
     return {"type": "http.response.body", "body": body, "more_body": True}
-
-
-async def _client_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from sightline.clock import Clock, SystemClock, within
 from sightline_gateway.problems import ProblemError
 
 __all__ = ["Closable", "Streams"]
@@ -12,6 +13,7 @@ __all__ = ["Closable", "Streams"]
 _GOODBYES_PER_SECOND = 200
 _RETRY_AFTER_MS = 1_000
 _MAX_JITTER_MS = 10_000
+_LAST_SECONDS = 1.0
 
 
 class Closable(Protocol):
@@ -23,8 +25,11 @@ class Closable(Protocol):
 
 
 class Streams:
-    def __init__(self, limit: int) -> None:
+    """At most `limit` at once, long polls among them."""
+
+    def __init__(self, limit: int, clock: Clock | None = None) -> None:
         self._limit = limit
+        self._clock = clock or SystemClock()
         self._open: set[Closable] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -60,9 +65,9 @@ class Streams:
         jitter = min(_MAX_JITTER_MS, max(250, len(streams) * 5))
         for stream in streams:
             stream.close("draining", retry_after_ms=_RETRY_AFTER_MS, jitter_ms=jitter)
-            await asyncio.sleep(spread / len(streams))
+            await self._clock.sleep(spread / len(streams))
+        empty = asyncio.ensure_future(self._empty.wait())
         try:
-            async with asyncio.timeout(1):
-                await self._empty.wait()
-        except TimeoutError:
-            pass
+            await within(self._clock, _LAST_SECONDS, empty)
+        finally:
+            empty.cancel()

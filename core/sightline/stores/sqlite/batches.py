@@ -10,7 +10,7 @@ from sightline.errors import BatchNotFound, IdempotencyKeyReused, QueueFull
 from sightline.queue.model import Batch, BatchState, Draft, Enqueued
 from sightline.queue.rules import new_batch
 from sightline.stores.sqlite.rows import batch_of, text
-from sightline.stores.sqlite.sessions import require_session
+from sightline.stores.sqlite.sessions import require_session, touch
 from sightline.stores.sqlite.statements import first, run
 
 __all__ = [
@@ -55,6 +55,7 @@ def enqueue(db: sqlite3.Connection, draft: Draft, fingerprint: str, batch_id: st
         items=text(batch.items),
         ended_at_ms=now if cancelled else None,
     )
+    run(db, "touch_session", session_id=session_id, now=now, touched=touch(db))
     return Enqueued(structs.replace(batch, enqueue_seq=row["enqueue_seq"]), replayed=False)
 
 
@@ -78,6 +79,7 @@ def next_due(db: sqlite3.Connection, now: int) -> int | None:
 
 
 def purge_ended(db: sqlite3.Connection, before: int, limit: int) -> int:
+    run(db, "purge_cancelled_keys", before=before)
     return run(db, "purge_ended", before=before, limit=limit).rowcount
 
 

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from sightline.errors import BatchNotCancellable
 from sightline.queue.model import Batch, BatchState, Cancellation
-from sightline.queue.rules import cancel_outcome
+from sightline.queue.rules import cancel_outcome, may_drop
 from sightline.stores.sqlite.batches import batch_row, end_batch
 from sightline.stores.sqlite.rows import batch_of
 from sightline.stores.sqlite.sessions import require_session
@@ -19,7 +19,7 @@ __all__ = ["cancel_batch", "cancel_from", "request_cancel"]
 
 def cancel_batch(db: sqlite3.Connection, session_id: str, batch_id: str, now: int) -> Batch:
     row = batch_row(db, session_id, batch_id)
-    if row["state"] != BatchState.PENDING:
+    if not may_drop(batch_of(row)):
         raise BatchNotCancellable(batch_id, row["state"])
     return _cancel(db, row, now)
 
@@ -29,8 +29,9 @@ def cancel_from(
 ) -> tuple[tuple[Batch, ...], tuple[Batch, ...]]:
     start = batch_row(db, session_id, batch_id)["enqueue_seq"]
     rows = run(db, "open_batches_from", session_id=session_id, first=start).fetchall()
-    cancelled = tuple(_cancel(db, row, now) for row in rows if row["state"] == BatchState.PENDING)
-    return cancelled, tuple(batch_of(row) for row in rows if row["state"] == BatchState.CLAIMED)
+    batches = [batch_of(row) for row in rows]
+    cancelled = tuple(_cancel(db, row, now) for row, batch in zip(rows, batches, strict=True) if may_drop(batch))
+    return cancelled, tuple(batch for batch in batches if not may_drop(batch))
 
 
 def request_cancel(

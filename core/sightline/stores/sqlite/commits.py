@@ -14,7 +14,8 @@ from sightline.stores.sqlite.claims import held_rows
 from sightline.stores.sqlite.rows import decode, text
 from sightline.stores.sqlite.sessions import head_of, touch
 from sightline.stores.sqlite.statements import first, run
-from sightline.turn.commit import CommitResult, TurnCommit, batch_end
+from sightline.turn.commit import CommitResult, TurnCommit
+from sightline.turn.rules import batch_end
 
 __all__ = ["commit_turn"]
 

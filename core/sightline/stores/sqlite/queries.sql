@@ -52,6 +52,9 @@ UPDATE sessions SET revision = revision + 1, turn_index = turn_index + 1, messag
     usage = :usage, title = CASE title WHEN '' THEN :title ELSE title END, updated_at_ms = :now, touched = :touched
 WHERE session_id = :session_id AND revision = :expected;
 
+-- name: touch_session
+UPDATE sessions SET updated_at_ms = :now, touched = :touched WHERE session_id = :session_id;
+
 -- name: insert_message
 INSERT INTO messages (session_id, seq, message_id, body) VALUES (:session_id, :seq, :message_id, :body);
 
@@ -130,6 +133,9 @@ SELECT 1 FROM cancelled_keys WHERE session_id = :session_id AND source_key = :so
 
 -- name: cancel_key
 INSERT INTO cancelled_keys (session_id, source_key, at_ms) VALUES (:session_id, :source_key, :now) ON CONFLICT DO NOTHING;
+
+-- name: purge_cancelled_keys
+DELETE FROM cancelled_keys WHERE at_ms < :before;
 
 -- name: list_all
 SELECT * FROM (SELECT * FROM batches WHERE session_id = :session_id ORDER BY enqueue_seq DESC LIMIT :limit) ORDER BY enqueue_seq;

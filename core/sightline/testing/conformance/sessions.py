@@ -41,9 +41,7 @@ async def a_new_session_is_empty_at_revision_zero(store: KernelStore) -> None:
 async def what_a_session_was_given_comes_back(store: KernelStore) -> None:
     policy = {"model": "m", "limits": {"turns": 3, "share": 0.5}, "tags": ["a", None, True]}
     metadata = {"title": "Grüße, 世界 🌍", "empty": {}}
-    await store.create_session(
-        NewSession(session_id="s", policy=policy, metadata=metadata), NOW, ignored
-    )
+    await store.create_session(NewSession(session_id="s", policy=policy, metadata=metadata), NOW, ignored)
     record = (await store.load_session("s", 10)).record
     assert record.policy == policy
     assert record.metadata == metadata
@@ -242,12 +240,8 @@ async def then_is_not_called_for_a_refusal(store: KernelStore) -> None:
         store.enqueue(draft(), batch_id="b", now=NOW, max_open=10, then=told.append),
     )
     await new_session(store)
-    await refused(
-        SessionExists, store.create_session(NewSession(session_id="s"), NOW, told.append)
-    )
-    await refused(
-        SightlineError, store.enqueue(draft(), batch_id="b", now=NOW, max_open=0, then=told.append)
-    )
+    await refused(SessionExists, store.create_session(NewSession(session_id="s"), NOW, told.append))
+    await refused(SightlineError, store.enqueue(draft(), batch_id="b", now=NOW, max_open=0, then=told.append))
     await store.claim(
         "s",
         Boundary.IDLE,
@@ -306,9 +300,7 @@ async def a_caller_that_was_cancelled_leaves_then_to_be_called_all_the_same(stor
     assert sorted(told) == sorted(batch.batch_id for batch in batches if batch.batch_id != last.batch_id)
 
 
-async def _errors_of_every_method(
-    store: KernelStore, session_id: str, batch_id: str = "b"
-) -> list[Exception]:
+async def _errors_of_every_method(store: KernelStore, session_id: str, batch_id: str = "b") -> list[Exception]:
     return [
         await refused(SightlineError, work)
         for work in (

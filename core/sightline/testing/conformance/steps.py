@@ -136,9 +136,7 @@ async def request_cancel(
     reason: str = "enough",
     session_id: str = "s",
 ) -> Cancellation:
-    return await store.request_cancel(
-        session_id, turn_id=turn, source_key=key, reason=reason, now=NOW, then=ignored
-    )
+    return await store.request_cancel(session_id, turn_id=turn, source_key=key, reason=reason, now=NOW, then=ignored)
 
 
 def message(name: str, *, content: str = "…", **fields: Any) -> Message:

@@ -1,0 +1,62 @@
+"""Decisions about sessions."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sightline.session.model import Usage, UsageFigures
+from sightline.session.rules import add_figures, add_usage, status_of, title_from
+
+counts = st.integers(0, 10**12)
+figures = st.builds(UsageFigures, counts, counts, counts, counts, counts)
+usages = st.builds(Usage, figures, st.dictionaries(st.sampled_from("abc"), figures))
+
+
+def test_somebody_who_is_asked_comes_before_a_turn_a_turn_before_the_queue() -> None:
+    for asked, live, claimed, pending in itertools.product((True, False), (True, False), (0, 2), (0, 2)):
+        status = status_of(asked=asked, live=live, claimed=claimed, pending=pending)
+        if asked:
+            assert status == "waiting"
+        elif live or claimed:
+            assert status == "running"
+        else:
+            assert status == ("queued" if pending else "idle")
+
+
+@given(usages, usages, usages)
+def test_usage_adds_up_in_any_grouping(first: Usage, second: Usage, third: Usage) -> None:
+    left = add_usage(add_usage(first, second), third)
+    assert left == add_usage(first, add_usage(second, third))
+    assert left.totals == add_figures(add_figures(first.totals, second.totals), third.totals)
+    assert set(left.by_model) == {*first.by_model, *second.by_model, *third.by_model}
+
+
+@given(usages)
+def test_nothing_added_changes_nothing(usage: Usage) -> None:
+    before = dict(usage.by_model)
+    assert add_usage(usage, Usage()) == usage
+    add_usage(usage, Usage(UsageFigures(1), {"a": UsageFigures(1), "new": UsageFigures(1)}))
+    assert usage.by_model == before
+
+
+def test_a_title_is_the_first_line_that_says_something() -> None:
+    assert title_from("\n  \n  Find the bug  \nplease") == "Find the bug"
+    assert title_from("") == ""
+    assert title_from(" \n\t") == ""
+
+
+@given(st.text(max_size=300))
+def test_a_title_fits_a_list(text: str) -> None:
+    title = title_from(text)
+    assert len(title) <= 80
+    assert "\n" not in title
+    assert title == title.strip()
+
+
+def test_a_title_that_was_cut_says_so() -> None:
+    assert title_from("x" * 80) == "x" * 80
+    assert title_from("x" * 81) == "x" * 79 + "…"
+    assert title_from("x" * 78 + " " + "y" * 9) == "x" * 78 + "…"

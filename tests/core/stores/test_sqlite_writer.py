@@ -1,0 +1,296 @@
+"""The writer thread: one transaction for all who wait, a savepoint for each, and no trouble that outlives its group."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sightline.errors import SessionExists, StoreUnavailable
+from sightline.stores.sqlite.writer import Writer
+
+pytestmark = pytest.mark.anyio
+
+
+class Disk:
+    """What a connection's statements meet. `breaks` tells which execution of a statement fails, counted from now."""
+
+    def __init__(self) -> None:
+        self.executed: list[str] = []
+        self._breaks: tuple[str, int] | None = None
+
+    def breaks(self, statement: str, at: int) -> None:
+        self._breaks = statement, at
+
+    def execute(self, statement: str) -> None:
+        self.executed.append(statement)
+        if self._breaks is not None and self._breaks[0] == statement:
+            left = self._breaks[1] - 1
+            self._breaks = (statement, left) if left else None
+            if not left:
+                raise sqlite3.OperationalError("disk I/O error")
+
+
+@asynccontextmanager
+async def writer_on(path: Path, disk: Disk | None = None) -> AsyncIterator[Writer]:
+    the_disk = disk or Disk()
+
+    class Connection(sqlite3.Connection):
+        def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+            the_disk.execute(sql)
+            return super().execute(sql, *args)
+
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Connection, timeout=0.0)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE IF NOT EXISTS notes (note TEXT NOT NULL, big BLOB)")
+    the_disk.executed.clear()
+    writer = Writer(connection)
+    writer.start()
+    try:
+        yield writer
+    finally:
+        await writer.stop()
+
+
+def note(text: str) -> Callable[[sqlite3.Connection], str]:
+    def work(db: sqlite3.Connection) -> str:
+        db.execute("INSERT INTO notes (note) VALUES (?)", (text,))
+        return text
+
+    return work
+
+
+def note_and_raise(text: str, error: Exception) -> Callable[[sqlite3.Connection], str]:
+    def work(db: sqlite3.Connection) -> str:
+        note(text)(db)
+        raise error
+
+    return work
+
+
+def notes(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as db:
+        return [row[0] for row in db.execute("SELECT note FROM notes ORDER BY rowid")]
+
+
+@asynccontextmanager
+async def one_group(writer: Writer) -> AsyncIterator[None]:
+    """What is submitted inside is one group: the thread is kept busy meanwhile."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def busy(db: sqlite3.Connection) -> None:
+        entered.set()
+        leave.wait()
+
+    keeping = asyncio.create_task(writer.submit(busy))
+    await asyncio.to_thread(entered.wait)
+    try:
+        yield
+        # Whoever was started inside has its first step now, which puts its work into the queue.
+        await asyncio.sleep(0)
+    finally:
+        leave.set()
+    await keeping
+
+
+def submit(writer: Writer, *works: Callable[[sqlite3.Connection], Any]) -> list[asyncio.Task[Any]]:
+    return [asyncio.create_task(writer.submit(work)) for work in works]
+
+
+async def test_operations_that_wait_at_one_moment_share_a_transaction(tmp_path: Path) -> None:
+    disk = Disk()
+    async with writer_on(tmp_path / "w.db", disk) as writer:
+        async with one_group(writer):
+            tasks = submit(writer, *(note(str(number)) for number in range(50)))
+        assert await asyncio.gather(*tasks) == [str(number) for number in range(50)]
+        assert (writer.groups, writer.operations) == (2, 51)
+        assert disk.executed.count("COMMIT") == 2
+    assert notes(tmp_path / "w.db") == [str(number) for number in range(50)]
+
+
+async def test_a_lonely_operation_does_not_wait_for_company(tmp_path: Path) -> None:
+    async with writer_on(tmp_path / "w.db") as writer:
+        for number in range(3):
+            await writer.submit(note(str(number)))
+        assert (writer.groups, writer.operations) == (3, 3)
+
+
+async def test_a_refusal_in_a_group_undoes_its_own_work_and_nobody_elses(tmp_path: Path) -> None:
+    async with writer_on(tmp_path / "w.db") as writer:
+        async with one_group(writer):
+            tasks = submit(
+                writer,
+                note("a"),
+                note_and_raise("refused", SessionExists("s")),
+                note("b"),
+                note_and_raise("bug", ValueError("a bug")),
+                lambda db: db.execute("INSERT INTO notes (note) VALUES (NULL)"),
+                note("c"),
+            )
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [str, SessionExists, str, ValueError, StoreUnavailable, str]
+    assert notes(tmp_path / "w.db") == ["a", "b", "c"]
+
+
+async def test_nobody_hears_of_success_before_it_is_durable(tmp_path: Path) -> None:
+    async with writer_on(tmp_path / "w.db") as writer:
+        seen: list[list[str]] = []
+        await asyncio.gather(
+            *(writer.submit(note(text), lambda _: seen.append(notes(tmp_path / "w.db"))) for text in ("a", "b", "c"))
+        )
+    for number, durable in enumerate(seen):
+        assert len(durable) > number
+
+
+# Of the commits from then on, the first is that of the operation that keeps the thread busy.
+@pytest.mark.parametrize(("statement", "at"), [("BEGIN IMMEDIATE", 1), ("COMMIT", 2)])
+async def test_trouble_with_a_whole_group_is_told_to_all_of_it_and_the_writer_lives_on(
+    tmp_path: Path, statement: str, at: int
+) -> None:
+    disk = Disk()
+    async with writer_on(tmp_path / "w.db", disk) as writer:
+        told: list[str] = []
+        async with one_group(writer):
+            tasks = [asyncio.create_task(writer.submit(note(text), told.append)) for text in ("a", "b")]
+            tasks += submit(writer, note_and_raise("refused", SessionExists("s")))
+            disk.breaks(statement, at)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [StoreUnavailable] * 3
+        assert told == []
+        assert await writer.submit(note("after")) == "after"
+    assert notes(tmp_path / "w.db") == ["after"]
+
+
+async def test_a_full_disk_loses_nothing_that_was_confirmed(tmp_path: Path) -> None:
+    def fill(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO notes (note, big) VALUES ('big', zeroblob(1000000))")
+
+    path = tmp_path / "w.db"
+    async with writer_on(path) as writer:
+        await writer.submit(note("before"))
+        pages = await writer.submit(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
+        await writer.submit(lambda db: db.execute(f"PRAGMA max_page_count = {pages + 5}").fetchone())
+        async with one_group(writer):
+            tasks = submit(writer, note("a"), fill, note("b"))
+        first, big, last = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(big, StoreUnavailable)
+        assert "full" in str(big)
+        confirmed = [result for result in (first, last) if isinstance(result, str)]
+        assert notes(path) == ["before", *confirmed]
+        await writer.submit(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchone())
+        await writer.submit(fill)
+        await writer.submit(note("after"))
+    assert notes(path)[-2:] == ["big", "after"]
+
+
+async def test_a_file_that_somebody_else_has_locked_is_unavailable_for_the_moment(tmp_path: Path) -> None:
+    path = tmp_path / "w.db"
+    async with writer_on(path) as writer:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreUnavailable, match="locked"):
+                await writer.submit(note("a"))
+            other.execute("ROLLBACK")
+        await writer.submit(note("b"))
+    assert notes(path) == ["b"]
+
+
+async def test_then_is_called_in_commit_order_before_any_caller_goes_on(tmp_path: Path) -> None:
+    async with writer_on(tmp_path / "w.db") as writer:
+        order: list[str] = []
+
+        async def call(text: str) -> None:
+            await writer.submit(note(text), lambda result: order.append(f"then {result}"))
+            order.append(f"caller {text}")
+
+        async with one_group(writer):
+            tasks = [asyncio.create_task(call(text)) for text in ("a", "b", "c")]
+        await asyncio.gather(*tasks)
+    assert order == ["then a", "then b", "then c", "caller a", "caller b", "caller c"]
+
+
+async def test_a_caller_that_left_still_has_then_called(tmp_path: Path) -> None:
+    async with writer_on(tmp_path / "w.db") as writer:
+        told: list[str] = []
+        async with one_group(writer):
+            task = asyncio.create_task(writer.submit(note("a"), told.append))
+            await asyncio.sleep(0)
+            task.cancel()
+        assert (await asyncio.gather(task, return_exceptions=True))[0].__class__ is asyncio.CancelledError
+        await writer.submit(note("b"))
+        assert told == ["a"]
+    assert notes(tmp_path / "w.db") == ["a", "b"]
+
+
+async def test_a_caller_that_left_a_write_that_failed_leaves_no_complaint(tmp_path: Path) -> None:
+    """An exception that nobody retrieves would be logged by the loop, and fail this test as a warning."""
+    async with writer_on(tmp_path / "w.db") as writer:
+        async with one_group(writer):
+            task = asyncio.create_task(writer.submit(note_and_raise("a", SessionExists("s"))))
+            await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await writer.submit(note("b"))
+
+
+async def test_a_then_that_fails_does_not_undo_the_commit_nor_keep_anybody_waiting(tmp_path: Path) -> None:
+    def fail(_: str) -> None:
+        raise ValueError("a bug")
+
+    async with writer_on(tmp_path / "w.db") as writer:
+        async with one_group(writer):
+            tasks = [asyncio.create_task(writer.submit(note(text), fail)) for text in ("a", "b")]
+        assert await asyncio.gather(*tasks) == ["a", "b"]
+    assert notes(tmp_path / "w.db") == ["a", "b"]
+
+
+async def test_what_was_submitted_before_the_stop_is_done_and_nothing_after(tmp_path: Path) -> None:
+    async with writer_on(tmp_path / "w.db") as writer:
+        tasks = submit(writer, *(note(str(number)) for number in range(20)))
+        await asyncio.sleep(0)
+        await writer.stop()
+        assert await asyncio.gather(*tasks) == [str(number) for number in range(20)]
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await writer.submit(note("late"))
+        await writer.stop()
+    assert len(notes(tmp_path / "w.db")) == 20
+
+
+def test_a_loop_that_ended_before_the_answer_does_not_hurt_the_writer(tmp_path: Path) -> None:
+    """The writes of one loop are answered on it; another loop's end is its own affair."""
+    path = tmp_path / "w.db"
+    entered, leave = threading.Event(), threading.Event()
+
+    def busy(db: sqlite3.Connection) -> None:
+        entered.set()
+        leave.wait()
+        note("left behind")(db)
+
+    async def leaves_early(writer: Writer) -> None:
+        task = asyncio.create_task(writer.submit(busy))
+        await asyncio.to_thread(entered.wait)
+        task.cancel()
+
+    async def whole() -> None:
+        async with writer_on(path) as writer:
+            await asyncio.to_thread(asyncio.run, leaves_early(writer))
+            leave.set()
+            await writer.submit(note("after"))
+
+    asyncio.run(whole())
+    assert notes(path) == ["left behind", "after"]
+
+
+async def test_a_group_is_not_larger_than_it_may_be(tmp_path: Path) -> None:
+    async with writer_on(tmp_path / "w.db") as writer:
+        async with one_group(writer):
+            tasks = submit(writer, *(note(str(number)) for number in range(1_030)))
+        await asyncio.gather(*tasks)
+        assert (writer.groups, writer.operations) == (4, 1_031)
+    assert len(notes(tmp_path / "w.db")) == 1_030

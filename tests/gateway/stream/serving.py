@@ -1,0 +1,93 @@
+"""An application on a real socket, on the server's own protocol classes, in the loop of the test."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.server import ServerState
+
+from sightline_gateway.stream.protocols import HttpProtocol, WebSocketProtocol
+from tests.gateway.stream.wires import Wire
+
+__all__ = ["Serving", "eventually", "serving"]
+
+
+AnyWire = TypeVar("AnyWire", bound=Wire)
+
+
+@dataclass
+class Serving:
+    port: int
+    state: ServerState
+    wires: list[Wire] = field(default_factory=list)
+
+    async def connect(self, kind: type[AnyWire], *, receive_buffer: int | None = None) -> AnyWire:
+        """A client of this server; closed at the end if the test does not do it."""
+        wire = await kind.connected(self.port, receive_buffer)
+        self.wires.append(wire)
+        return wire
+
+    async def settled(self) -> None:
+        """Return when no request is being answered any more."""
+        while self.state.tasks:
+            await asyncio.wait(self.state.tasks)
+
+    async def disconnected(self) -> None:
+        """Return when no client is connected and no request is being answered any more."""
+        await eventually(lambda: not self.state.connections)
+        await self.settled()
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Let sockets and everything else go on until this holds."""
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - the other end of a socket sets no event
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, *, send_buffer: int | None = None) -> AsyncIterator[Serving]:
+    """On the way out every request has ended, and the clients are gone."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
+        ws_max_size=1_048_576,
+        ws_per_message_deflate=False,
+        lifespan="off",
+    )
+    config.load()
+    served = Serving(0, ServerState())
+    listening = socket.create_server(("127.0.0.1", 0), backlog=500)
+    if send_buffer is not None:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+    served.port = listening.getsockname()[1]
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: HttpProtocol(config=config, server_state=served.state, app_state={}), sock=listening
+    )
+    try:
+        yield served
+        for wire in served.wires:
+            wire.close()
+        async with asyncio.timeout(10):
+            await served.settled()
+    finally:
+        for wire in served.wires:
+            wire.close()
+        server.close()
+        for task in served.state.tasks:
+            task.cancel()
+        await served.settled()
+        for connection in list(served.state.connections):
+            connection.transport.abort()
+        await server.wait_closed()
