@@ -244,7 +244,7 @@ class Kernel:
     async def wait_for_batch(self, session_id: str, batch_id: str, timeout: float) -> Batch:
         """The batch once it has ended, or as it is after `timeout` seconds. Cancellable at any time."""
         async with self.opened(session_id) as handle:
-            ended = asyncio.ensure_future(handle.batch_ended(batch_id))
+            ended = handle.ending_of(batch_id)
             try:
                 batch = await self._store.get_batch(session_id, batch_id)
                 if not batch.state.is_open:
@@ -393,6 +393,8 @@ class Kernel:
             if loading is None:
                 loading = asyncio.create_task(self._load(session_id), name=f"load {session_id}")
                 self._loading[session_id] = loading
+                # Looked at here too: whoever waits for it may have left when it fails.
+                loading.add_done_callback(lambda task: task.cancelled() or task.exception())
             try:
                 # Looked up again afterwards: until this task runs, the handle may have been let go or closed.
                 await asyncio.shield(loading)

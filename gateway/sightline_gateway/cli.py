@@ -1,4 +1,4 @@
-"""The command line: `serve`, `migrate` on this machine's store; `send`, `tail`, `sessions` against a running gateway.
+"""The command line: `serve`, `work`, `migrate` on this machine's store; `send`, `tail`, `sessions` against a gateway.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. Failures are one line on stderr, never a traceback.
 """
@@ -67,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
         "Ready, it prints one line, `listening on http://HOST:PORT`. SIGTERM drains; a second one stops at once.",
     )
     add_flags(serve, "serve")
+    work = add(
+        "work",
+        _work,
+        "Run turns without serving anybody",
+        "One process per SQLite file: where a server runs, this is refused. SIGTERM drains.",
+    )
+    add_flags(work, "work")
     migrate = add("migrate", _migrate, "Bring a store's schema up to date", "`serve` does this by itself.")
     add_flags(migrate, "migrate")
 
@@ -131,6 +138,13 @@ def _serve(arguments: argparse.Namespace) -> int:
     # An agent is looked for where the command was given, as `python -m` would.
     sys.path.insert(0, os.getcwd())
     return run(resolve(vars(arguments)))
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    from sightline_gateway.server import work
+
+    sys.path.insert(0, os.getcwd())
+    return work(resolve(vars(arguments), verb="work"))
 
 
 def _migrate(arguments: argparse.Namespace) -> int:

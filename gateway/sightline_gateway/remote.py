@@ -265,7 +265,7 @@ def _address(url: str) -> httpx.URL:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
         parsed = httpx.URL()
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    if parsed.scheme not in ("http", "https") or not parsed.host or not 0 < (parsed.port or 80) <= 65_535:
         raise RemoteError(f"{url} is not the address of a gateway, http://HOST:PORT")
     return parsed
 

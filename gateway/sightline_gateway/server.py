@@ -40,7 +40,7 @@ from sightline_gateway.settings import Settings
 from sightline_gateway.stream.protocols import HttpProtocol, WebSocketProtocol
 from sightline_gateway.stream.streams import Streams
 
-__all__ = ["CannotListen", "open_store", "run", "store_path"]
+__all__ = ["CannotListen", "open_store", "run", "store_path", "work"]
 
 _log = logging.getLogger("sightline.gateway.server")
 
@@ -82,11 +82,7 @@ def run(settings: Settings) -> int:
 
     Raises StartupError with nothing left open.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    _log_to_stderr(settings)
     agent = _load(settings.agent) if settings.role == "all" else None
     listener = _listen(settings.host, settings.port)
     try:
@@ -94,9 +90,47 @@ def run(settings: Settings) -> int:
     except BaseException:
         listener.close()
         raise
+    return _Server(settings, _kernel(settings, store, agent), store, listener).serve_until_told()
+
+
+def work(settings: Settings) -> int:
+    """Run turns without listening to anybody, until told to stop; the exit code. Raises StartupError."""
+    _log_to_stderr(settings)
+    agent = _load(settings.agent)
+    store = open_store(settings)
+    asyncio.run(_work_until_told(settings, _kernel(settings, store, agent), store))
+    return 0
+
+
+async def _work_until_told(settings: Settings, kernel: Kernel, store: KernelStore) -> None:
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    try:
+        await kernel.start()
+        print("working", flush=True)
+        await told.wait()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)  # a second one ends the process; its claims are void at the next start
+        await kernel.drain(settings.drain_timeout)
+    finally:
+        await kernel.stop()
+        await store.close()
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+
+def _kernel(settings: Settings, store: KernelStore, agent: Agent | None) -> Kernel:
     clock = SystemClock()
     bounds = ReplayBounds(settings.replay_max_events, settings.replay_max_age, settings.replay_max_bytes)
-    kernel = Kernel(
+    return Kernel(
         store=store,
         replay=MemoryReplayStore(clock, store.incarnation, bounds),
         agent=agent,
@@ -109,7 +143,6 @@ def run(settings: Settings) -> int:
             retention=settings.retention,
         ),
     )
-    return _Server(settings, kernel, store, listener).serve_until_told()
 
 
 def _load(target: str | None) -> Agent:
@@ -126,6 +159,8 @@ def _listen(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
+    except UnicodeError:
+        raise CannotListen(host, port, "this is no host name") from None
     except OSError as error:
         raise CannotListen(host, port, error.strerror or str(error)) from None
     try:
@@ -175,7 +210,10 @@ class _Server(uvicorn.Server):
 
     def serve_until_told(self) -> int:
         with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
-            runner.run(self.serve([self._listener]))
+            try:
+                runner.run(self.serve([self._listener]))
+            except SystemExit:
+                return 1  # uvicorn's way to say that the kernel could not begin; its log says why
             code = 0 if self.started and not self._forced else 1
             _end_within(_LEFTOVER_SECONDS, code)
         return code

@@ -150,8 +150,8 @@ def _host(raw: str) -> str:
 
 
 _SHOWN = 200
-_RUN = ("serve",)
-_STORE = ("serve", "migrate")
+_RUN = ("serve", "work")
+_STORE = ("serve", "work", "migrate")
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("agent", "MODULE:ATTR", _text, "The agent that runs turns; without it the demo agent.", _RUN),

@@ -113,3 +113,24 @@ async def test_a_drain_with_many_watchers_tells_them_all(tmp_path: Path) -> None
         for watcher in watchers:
             assert watcher.story.goodbyes == ["draining"]
             await watcher.stop()
+
+
+async def test_clients_that_do_not_read_hold_no_drain_up(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        wires = [await kind.connected(served.port, 4096) for kind in KINDS.values()]
+        async with served.client() as client:
+            await client.put("/v1/sessions/s", json={})
+            for wire in wires:
+                await wire.open("/v1/sessions/s/events")
+            # More than the sockets of both sides hold.
+            turn = {"input": "stream 100 size 100000"}
+            answer = await client.post("/v1/sessions/s/turns", json=turn, headers={"Prefer": "wait=9"})
+            assert answer.status_code == 200
+        loop = asyncio.get_running_loop()
+        told = loop.time()
+        served.tell(signal.SIGTERM)
+        assert await served.ended() == 0
+        assert loop.time() - told < 2.5
+        for wire in wires:
+            wire.close()
+    assert "Traceback" not in served.log

@@ -74,8 +74,12 @@ class Inside:
 
     async def ended(self, batch_id: str, *, session: str = "s") -> Json:
         """The batch, once it has ended."""
-        await self.world.kernel.wait_for_batch(session, batch_id, 10)
-        return await self.batch(batch_id, session=session)
+        async with asyncio.timeout(10):
+            batch = await self.batch(batch_id, session=session)
+            while batch["state"] in ("pending", "claimed"):
+                await settled()
+                batch = await self.batch(batch_id, session=session)
+        return batch
 
     async def events_after(self, cursor: str, *, session: str = "s") -> list[Json]:
         answer = await self.http.get(f"/v1/sessions/{session}/events", params={"cursor": cursor})

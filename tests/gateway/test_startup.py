@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.processes import command, serving
+from tests.gateway.processes import clean_environment, command, serving
 
 # A super-user may write everywhere, unless it gives that up. This takes the capabilities to override what files allow
 # from all that the next program may have.
@@ -194,6 +194,35 @@ def test_an_agent_of_the_folder_is_found_and_run(tmp_path: Path) -> None:
         view = server.json("GET", "/v1/sessions/s")
 
     assert view["read_view"]["messages"][-1]["content"] == "you said hi"
+
+
+# The kernel
+
+
+def test_a_kernel_that_cannot_begin(tmp_path: Path) -> None:
+    script = """
+import sys
+from sightline.kernel import Kernel
+from sightline_gateway.cli import main
+
+async def start(self):
+    raise OSError("no threads left")
+
+Kernel.start = start
+sys.exit(main(["serve", "--port", "0"]))
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert "no threads left" in finished.stderr
+    assert_works(tmp_path)
 
 
 # Starting well

@@ -165,18 +165,19 @@ class RuntimeHandle:
                     if not waiter.done():
                         waiter.set_result(batch)
 
-    async def batch_ended(self, batch_id: str) -> Batch:
-        """Return when the batch has ended. Call it before asking the store whether it has; cancellable at any time."""
+    def ending_of(self, batch_id: str) -> asyncio.Future[Batch]:
+        """A future of the batch once it has ended. Get it before asking the store whether it has; cancel it after."""
         waiter: asyncio.Future[Batch] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(batch_id, set()).add(waiter)
-        try:
-            return await waiter
-        finally:
-            waiters = self._waiters.get(batch_id)
-            if waiters is not None:
-                waiters.discard(waiter)
-                if not waiters:
-                    del self._waiters[batch_id]
+        waiters = self._waiters.setdefault(batch_id, set())
+        waiters.add(waiter)
+
+        def leave(_: asyncio.Future[Batch]) -> None:
+            waiters.discard(waiter)
+            if not waiters and self._waiters.get(batch_id) is waiters:
+                del self._waiters[batch_id]
+
+        waiter.add_done_callback(leave)
+        return waiter
 
     def open(self, cursor: Cursor | None, wake: Callable[[], None]) -> Opening:
         """Begin a subscription: fresh without a cursor, else resumed, or a gap with the current view.

@@ -1,1 +1,1 @@
-"""Who may come in: origins and hosts."""
+"""Who may come in, and what they may cost before it is known what they want."""

@@ -2,14 +2,15 @@
 
 ASGI can only wait until a client has read. So a connection whose client stopped reading could neither be told anything
 nor be closed, because closing waits for the unread bytes too. The application finds its connection in the scope's
-extensions.
+extensions. When the server shuts down, who does not read has had its time: such a connection is cut.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -18,6 +19,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 __all__ = ["EXTENSION", "Connection", "HttpProtocol", "WebSocketProtocol", "connection_of"]
 
 EXTENSION = "sightline.connection"
+
+_log = logging.getLogger("sightline.gateway.protocols")
+_log.setLevel(logging.WARNING)
 
 _UNACKNOWLEDGED_MS = 60_000
 """How long the kernel keeps a connection whose peer takes nothing: it vanished, or it never reads."""
@@ -56,12 +60,18 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         plain = transport.get_extra_info("socket")
-        if plain is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        if plain.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_USER_TIMEOUT"):
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
+
+    def shutdown(self) -> None:
+        if self.blocked:
+            self.transport.abort()
+        else:
+            super().shutdown()
 
     @property
     def blocked(self) -> bool:
@@ -81,7 +91,11 @@ class HttpProtocol(HttpToolsProtocol):
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """Gives every socket its connection. Takes over from `HttpProtocol` when a client upgrades."""
 
-    _deaf = False
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # uvicorn tells of every handshake, with its query; and what is in there is not for a log.
+        self.logger = _log
+        self._deaf = False
 
     def data_received(self, data: bytes) -> None:
         if not self._deaf:
@@ -102,6 +116,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
+    def shutdown(self) -> None:
+        if self.blocked:
+            self.transport.abort()
+        else:
+            super().shutdown()
 
     async def run_asgi(self) -> None:
         self.scope["extensions"] = {**(self.scope["extensions"] or {}), EXTENSION: self}  # type: ignore[dict-item]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -31,21 +30,21 @@ class Outlet:
         self._send = send
         self._clock = clock
 
-    async def write(self, message: Mapping[str, Any]) -> None:
+    async def write(self, message: Message) -> None:
         """Hand a message to the server. Raises SlowConsumer after 30 s without progress, and what the server raises."""
         if self._connection is not None and not self._connection.blocked:
-            await self._send(dict(message))
+            await self._send(message)
         else:
-            await self._write_patiently(dict(message))
+            await self._write_patiently(message)
 
-    async def part(self, *messages: Mapping[str, Any]) -> None:
+    async def part(self, *messages: Message) -> None:
         """Put the last messages behind what is unread, for a client that wakes up soon; then cut the connection."""
         if self._connection is None:
             return
         self._connection.cut_in(_FAREWELL)
         self._connection.unblock()
         for message in messages:
-            await self._send(dict(message))
+            await self._send(message)
 
     async def _write_patiently(self, message: Message) -> None:
         sending = asyncio.ensure_future(self._send(message))

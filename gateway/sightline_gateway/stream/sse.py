@@ -24,8 +24,6 @@ _HEADERS = [
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
-_START = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
-_END = {"type": "http.response.body", "body": b"", "more_body": False}
 _RETRY = b"retry: 2000\n"
 _KEEP_ALIVE = b": keep-alive\n\n"
 _COMMENT_EVERY = 15.0
@@ -65,7 +63,7 @@ class EventStream:
         shown = ""
         opening = _RETRY
         try:
-            await outlet.write(_START)
+            await outlet.write({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             while feed.ended is None:
                 if pace.expired:
                     feed.close("rotated", retry_after_ms=0, jitter_ms=_JITTER_MS)
@@ -80,11 +78,11 @@ class EventStream:
                     await feed.ready.wait()
                     continue
                 pace.said()
-            await outlet.write(_END)
+            await outlet.write(_chunk(b"", more=False))
         except SlowConsumer:
             goodbye = _chunk(feed.goodbye(shown, "slow_consumer", 0, _JITTER_MS).sse)
-            await outlet.part(*((goodbye, _END) if shown else ()))
+            await outlet.part(*((goodbye, _chunk(b"", more=False)) if shown else ()))
 
 
-def _chunk(body: bytes) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": body, "more_body": True}
+def _chunk(body: bytes, *, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more}

@@ -9,19 +9,18 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct
 from starlette.datastructures import Headers
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from sightline_gateway.gateway import Gateway
 from sightline_gateway.http.bodies import object_from, parse_object
 from sightline_gateway.problems import CODES, Problem, ProblemError, problem_of
 from sightline_gateway.stream.asking import Wish, wish_of
 from sightline_gateway.stream.feed import Feed
-from sightline_gateway.stream.frames import ErrorFrame, Frame, Pong, control
+from sightline_gateway.stream.frames import CLOSE_CODES, ErrorFrame, Frame, Pong, control
 from sightline_gateway.stream.opening import close_feed, open_feed
 from sightline_gateway.stream.sending import Outlet, Pace, SlowConsumer
 
@@ -32,6 +31,7 @@ _log = logging.getLogger("sightline.gateway.websocket")
 SUBPROTOCOL = "sightline.v1.json"
 _MAX_FRAME = 65_536
 _MAX_ANSWERS = 64
+_BREATH = 64
 _JITTER_MS = 1_000
 
 
@@ -80,6 +80,10 @@ class _ClientGone(Exception):
     """There is nobody left to talk to."""
 
 
+_GONE = (OSError, RuntimeError)
+"""What a server raises when it is told to send on a connection that is closed, or was before it was accepted."""
+
+
 class _Socket:
     """One WebSocket as ASGI has it. Writing raises _ClientGone and SlowConsumer."""
 
@@ -101,8 +105,10 @@ class _Socket:
     async def part(self, goodbye: Frame | None, code: int, reason: str) -> None:
         """Close under a client that does not read: what it finds if it still does, for a little while."""
         last = [] if goodbye is None else [{"type": "websocket.send", "text": goodbye.text}]
-        with _server_says_gone():
+        try:
             await self._outlet.part(*last, {"type": "websocket.close", "code": code, "reason": reason})
+        except _GONE:
+            raise _ClientGone from None
 
     async def read(self) -> str | None:
         """The next message, none when it is not text. Raises _ClientGone."""
@@ -112,18 +118,11 @@ class _Socket:
         text: str | None = message.get("text")
         return text
 
-    async def _send(self, message: Mapping[str, Any]) -> None:
-        with _server_says_gone():
+    async def _send(self, message: Message) -> None:
+        try:
             await self._outlet.write(message)
-
-
-@contextlib.contextmanager
-def _server_says_gone() -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError):
-        # What a server raises that was told to send on a connection that is closed, or was before it was accepted.
-        raise _ClientGone from None
+        except _GONE:
+            raise _ClientGone from None
 
 
 class _Session:
@@ -162,7 +161,9 @@ class _Session:
         try:
             while feed.ended is None:
                 frames = await feed.next_frames()
-                for frame in frames:
+                for count, frame in enumerate(frames, 1):
+                    if not count % _BREATH:
+                        await asyncio.sleep(0)  # writing does not wait as long as the client reads: others come first
                     if self._answers:
                         await self._write_answers()
                     if self._refused is not None:
@@ -180,7 +181,7 @@ class _Session:
             await self._socket.close(feed.ended.code, feed.ended.reason)
         except SlowConsumer:
             goodbye = feed.goodbye(self._shown, "slow_consumer", 0, _JITTER_MS) if self._shown else None
-            await self._socket.part(goodbye, 4502, "slow_consumer")
+            await self._socket.part(goodbye, CLOSE_CODES["slow_consumer"], "slow_consumer")
 
     async def _say(self, frame: Frame) -> None:
         await self._socket.write(frame)

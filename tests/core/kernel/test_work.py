@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from sightline.errors import BatchNotCancellable, Draining, IdempotencyKeyReused, QueueFull, StoreUnavailable
 from sightline.kernel import Limits
 from sightline.observation.cursor import parse
-from sightline.queue.model import BatchState
+from sightline.queue.model import Batch, BatchState
 from sightline.testing.clock import settled
 from sightline.turn.agent import Turn
 from tests.core.worlds import Puppet, draft, running, watch
@@ -262,3 +263,21 @@ async def test_a_kernel_can_be_stopped_while_it_drains_and_twice() -> None:
 async def test_a_kernel_that_was_never_started_can_be_stopped() -> None:
     async with running(nothing, start=False) as world:
         await world.kernel.drain(1.0)
+
+
+async def test_work_that_ends_while_the_store_is_asked_for_it_is_not_waited_for_in_vain() -> None:
+    """The end may come between the question and the answer, in one step of the loop."""
+    puppet = Puppet()
+    async with running(puppet) as world:
+        written = await world.send("work")
+        asked = world.store.get_batch
+
+        async def ends_behind_the_answer(session_id: str, batch_id: str) -> Batch:
+            answer = await asked(session_id, batch_id)
+            handle = await world.kernel._handle(session_id)
+            handle.settle_batches([structs.replace(answer, state=BatchState.COMPLETED)])
+            return answer
+
+        world.store.get_batch = ends_behind_the_answer  # type: ignore[method-assign]
+        ended = await asyncio.wait_for(world.kernel.wait_for_batch("s", written.batch.batch_id, 60.0), 5)
+        assert ended.state is BatchState.COMPLETED

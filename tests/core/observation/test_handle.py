@@ -386,9 +386,8 @@ def test_a_view_that_lost_touch_begins_again_and_its_observers_get_a_gap() -> No
 @pytest.mark.anyio
 async def test_whoever_waits_for_a_batch_is_told_of_its_end() -> None:
     handle = handle_on(log())
-    waiting = [asyncio.create_task(handle.batch_ended("b")) for _ in range(2)]
-    other = asyncio.create_task(handle.batch_ended("other"))
-    await settled()
+    waiting = [handle.ending_of("b") for _ in range(2)]
+    other = handle.ending_of("other")
     handle.settle_batches([batch(BatchState.CLAIMED)])
     await settled()
     assert not any(task.done() for task in waiting)
@@ -402,8 +401,7 @@ async def test_whoever_waits_for_a_batch_is_told_of_its_end() -> None:
 @pytest.mark.anyio
 async def test_whoever_waits_is_let_go_when_the_session_ends() -> None:
     handle = handle_on(log())
-    waiting = asyncio.create_task(handle.batch_ended("b"))
-    await settled()
+    waiting = handle.ending_of("b")
     handle.close("session_deleted")
     await asyncio.wait({waiting})
     assert waiting.cancelled()

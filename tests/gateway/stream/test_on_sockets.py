@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import tracemalloc
 
@@ -104,6 +105,16 @@ async def test_a_socket_that_is_refused_gets_an_error_frame_and_its_close_code(
         [frame] = await wire.read_to_end()
         assert frame["problem"]["code"] == reason
         assert (wire.close_code, wire.close_reason) == (code, reason)
+
+
+async def test_what_a_client_asked_with_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with playing() as stage, serving(stage.app) as server:
+        for path in (PATH + "?kinds=secret", "/v1/sessions/nobody/events?kinds=secret"):
+            wire = await server.connect(SocketWire)
+            await wire.open(path)
+            await wire.read()
+        assert "secret" not in caplog.text
 
 
 async def test_a_socket_answers_pings_of_both_kinds() -> None:
@@ -310,6 +321,16 @@ async def test_a_ping_that_lies_behind_unread_bytes_is_no_reason_to_close() -> N
         await wire.read_to_end()
         assert wire.close_code == 1011
         assert wire.pings >= 2
+
+
+@both
+async def test_a_shutdown_cuts_who_does_not_read(transport: str) -> None:
+    async with playing() as stage, serving(stage.app, send_buffer=4096) as server:
+        await stalled(stage, server, transport)
+        for connection in list(server.state.connections):
+            connection.shutdown()
+        await server.disconnected()
+        assert stage.gateway.streams.count == 0
 
 
 @both

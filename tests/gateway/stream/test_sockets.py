@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -103,6 +105,19 @@ async def test_a_bad_frame_does_not_wait_for_it_either() -> None:
         await settled()
         assert socket.types()[5:] == ["error"]
         assert socket.close_code == 4400
+
+
+async def test_a_long_replay_lets_others_run_in_between() -> None:
+    async with playing() as stage:
+        start = (await stage.view())["cursor"]
+        await stage.say(*(f"{number} " for number in range(500)))
+        socket = Socket(stage.app, f"/v1/sessions/s/events?cursor={start}")
+        stage.clients.append(socket)
+        written = [0]
+        while written[-1] < 500:
+            await asyncio.sleep(0)
+            written.append(len(socket.messages))
+        assert max(after - before for before, after in pairwise(written)) <= 64
 
 
 @pytest.mark.parametrize("failure", [OSError("gone"), RuntimeError("not after it was closed")])

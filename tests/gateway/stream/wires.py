@@ -28,7 +28,8 @@ ALL = 1 << 20
 class Wire:
     """A connection to `/v1/sessions/{session}/events`, opened by `open`."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, port: int) -> None:
+        self.port = port
         self._socket = sock
         self._loop = asyncio.get_running_loop()
 
@@ -43,7 +44,7 @@ class Wire:
         except BaseException:
             sock.close()
             raise
-        return cls(sock)
+        return cls(sock, port)
 
     async def read(self, most: int = ALL) -> list[Json]:
         """The frames that at most so many bytes complete. Raises EOFError when the server has closed."""
@@ -81,17 +82,12 @@ class Wire:
     def close(self) -> None:
         self._socket.close()
 
-    @property
-    def port(self) -> int:
-        port: int = self._socket.getpeername()[1]
-        return port
-
 
 class ServerSentWire(Wire):
     """HTTP/1.1 with server-sent events, chunk by chunk."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock)
+    def __init__(self, sock: socket.socket, port: int) -> None:
+        super().__init__(sock, port)
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
@@ -139,8 +135,8 @@ class ServerSentWire(Wire):
 class SocketWire(Wire):
     """A WebSocket; `close_code` is there once the server has closed it."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock)
+    def __init__(self, sock: socket.socket, port: int) -> None:
+        super().__init__(sock, port)
         self._protocol = ClientProtocol(parse_uri(f"ws://127.0.0.1:{self.port}/"))
         self._message = b""
         self._early: list[Json] = []
@@ -221,8 +217,8 @@ class SocketWire(Wire):
 
 
 class _Answer(Wire):
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock)
+    def __init__(self, sock: socket.socket, port: int) -> None:
+        super().__init__(sock, port)
         self.received = b""
 
     def _frames(self, data: bytes) -> list[Json]:
