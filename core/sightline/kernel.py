@@ -164,6 +164,7 @@ class Kernel:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
             self._sweeper = None
+        await asyncio.gather(*self._loading.values(), return_exceptions=True)
 
     # Sessions
 

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 from sightline.errors import SessionExists, StoreUnavailable
+from sightline.queue.model import Enqueued
+from sightline.stores.sqlite import SqliteStore
 from sightline.stores.sqlite.writer import Writer
+from sightline.testing.conformance.steps import NOW, draft, new_session
 
 pytestmark = pytest.mark.anyio
 
@@ -294,3 +297,19 @@ async def test_a_group_is_not_larger_than_it_may_be(tmp_path: Path) -> None:
         await asyncio.gather(*tasks)
         assert (writer.groups, writer.operations) == (4, 1_031)
     assert len(notes(tmp_path / "w.db")) == 1_030
+
+
+async def test_nobody_reads_a_write_before_its_observers_were_told(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "x.db")
+    await new_session(store)
+    for number in range(50):
+        told: list[Enqueued] = []
+        work = draft(f"work {number}")
+        writing = asyncio.create_task(
+            store.enqueue(work, batch_id=f"b{number}", now=NOW, max_open=1_000, then=told.append)
+        )
+        while len(await store.list_batches("s", pending_only=True, limit=1_000)) <= number:
+            pass
+        assert len(told) == 1
+        await writing
+    await store.close()

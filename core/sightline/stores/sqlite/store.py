@@ -109,7 +109,7 @@ class SqliteStore:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
-        """Run `work` on the reader's connection, as one consistent view of what is committed."""
+        """Run `work` on the reader's connection, as one consistent view of what is committed and has been told."""
 
         def view() -> _T:
             self._reading.execute("BEGIN")
@@ -126,6 +126,8 @@ class SqliteStore:
             return await reading
         except sqlite3.Error as error:
             raise StoreUnavailable(str(error)) from error
+        finally:
+            await self._writer.all_told()
 
     # Sessions
 

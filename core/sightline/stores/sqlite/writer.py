@@ -59,6 +59,9 @@ class Writer:
         self._queue: queue.SimpleQueue[_Operation[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="sightline sqlite writer", daemon=True)
         self._stopped = False
+        self._begun = 0
+        self._told = 0
+        self._listeners: list[asyncio.Future[None]] = []
         self.groups = 0
         self.operations = 0
 
@@ -76,6 +79,17 @@ class Writer:
         operation = _Operation(work, then)
         self._queue.put(operation)
         return await asyncio.shield(operation.future)
+
+    async def all_told(self) -> None:
+        """Return when everything that may have been committed by now has been told to whoever follows it.
+
+        A reader that saw a commit waits for this, so that nobody learns of a write before the observers do.
+        """
+        begun = self._begun
+        while self._told < begun and not self._stopped:
+            listener: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._listeners.append(listener)
+            await listener
 
     async def stop(self) -> None:
         """Finish what was submitted, then end the thread and close the connection. Idempotent."""
@@ -103,6 +117,7 @@ class Writer:
         self._connection.close()
 
     def _perform(self, group: list[_Operation[Any]]) -> None:
+        self._begun += 1
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for operation in group:
@@ -118,7 +133,8 @@ class Writer:
         loops = {operation.loop for operation in group}
         for loop in loops:
             try:
-                loop.call_soon_threadsafe(_settle, [operation for operation in group if operation.loop is loop])
+                mine = [operation for operation in group if operation.loop is loop]
+                loop.call_soon_threadsafe(self._settle, mine, self._begun)
             except RuntimeError:
                 _log.warning("the event loop ended before %d writes were answered", len(group))
 
@@ -139,14 +155,18 @@ class Writer:
             connection.execute("ROLLBACK TO operation")
         connection.execute("RELEASE operation")
 
+    def _settle(self, operations: list[_Operation[Any]], group: int) -> None:
+        for operation in operations:
+            operation.settle()
+        self._told = max(self._told, group)
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            if not listener.done():
+                listener.set_result(None)
+
     def _roll_back(self) -> None:
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             _log.error("rollback failed: %s", error)
-
-
-def _settle(operations: list[_Operation[Any]]) -> None:
-    for operation in operations:
-        operation.settle()
