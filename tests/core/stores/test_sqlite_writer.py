@@ -16,6 +16,7 @@ from sightline.errors import SessionExists, StoreUnavailable
 from sightline.queue.model import Enqueued
 from sightline.stores.sqlite import SqliteStore
 from sightline.stores.sqlite.writer import Writer
+from sightline.testing.clock import settled
 from sightline.testing.conformance.steps import NOW, draft, new_session
 
 pytestmark = pytest.mark.anyio
@@ -299,17 +300,25 @@ async def test_a_group_is_not_larger_than_it_may_be(tmp_path: Path) -> None:
     assert len(notes(tmp_path / "w.db")) == 1_030
 
 
-async def test_nobody_reads_a_write_before_its_observers_were_told(tmp_path: Path) -> None:
+async def test_nobody_reads_a_write_before_its_observers_were_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = SqliteStore.open(tmp_path / "x.db")
     await new_session(store)
-    for number in range(50):
-        told: list[Enqueued] = []
-        work = draft(f"work {number}")
-        writing = asyncio.create_task(
-            store.enqueue(work, batch_id=f"b{number}", now=NOW, max_open=1_000, then=told.append)
-        )
-        while len(await store.list_batches("s", pending_only=True, limit=1_000)) <= number:
-            pass
-        assert len(told) == 1
-        await writing
+    tell, held = store.writer._settle, list[Any]()
+    monkeypatch.setattr(store.writer, "_settle", lambda *news: held.append(news))
+    told: list[Enqueued] = []
+    writing = asyncio.create_task(store.enqueue(draft("work"), batch_id="b", now=NOW, max_open=10, then=told.append))
+    while not held:
+        await asyncio.sleep(0)
+    reading = asyncio.create_task(store.get_batch("s", "b"))
+    await asyncio.sleep(0)
+    await asyncio.get_running_loop().run_in_executor(store._reader, lambda: None)
+    await settled()
+    assert not reading.done()
+    tell(*held.pop())
+    assert (await reading).batch_id == "b"
+    assert len(told) == 1
+    await writing
+    monkeypatch.undo()
     await store.close()
