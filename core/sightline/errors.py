@@ -195,7 +195,7 @@ class IdempotencyKeyReused(Conflict):
         self.source_key = source_key
 
     def __str__(self) -> str:
-        return f"key {self.source_key!r} was used with other content"
+        return f"the key {self.source_key.removeprefix('host:')!r} was used with other content"
 
 
 class ClaimExpired(Conflict):

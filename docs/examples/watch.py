@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import msgspec
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from sightline.observation.events import from_wire
 from sightline.observation.fold import Fold
@@ -40,6 +40,11 @@ class Watcher:
         while True:
             try:
                 await self._connection()
+            except InvalidStatus as refused:
+                status = refused.response.status_code
+                if 400 <= status < 500 and status not in (408, 425, 429):
+                    raise Final(f"refused with {status}") from None
+                print(f"away: {refused}")
             except (OSError, InvalidHandshake) as error:
                 print(f"away: {error}")
             self.failures += 1

@@ -229,7 +229,10 @@ class _Transcript:
 
     def _message(self, message: dict[str, Any]) -> None:
         content = _plain(message["content"])
-        print(f"> {content}" if message["role"] == "user" else content)
+        if content:
+            print(f"> {content}" if message["role"] == "user" else content)
+        if "status" in message:
+            print(f"— {message['status']}{_why(message)} —")
 
     def _delta(self, text: str) -> None:
         if text:

@@ -16,7 +16,7 @@ __all__ = ["document"]
 
 _REF = "#/components/schemas/{name}"
 _HEADER_HELP = {
-    "Idempotency-Key": "1 to 255 printable characters; the same key with the same body is the same work, for good.",
+    "Idempotency-Key": "1 to 255 printable characters; the same key and body are the same work while that is kept.",
     "Prefer": "`wait=N`: hold the answer until the work has ended, at most N (60) seconds.",
     "If-None-Match": "The `ETag` of an earlier answer.",
     "Last-Event-ID": "The cursor to resume behind; wins over the query's.",
