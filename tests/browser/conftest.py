@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from tests.served import Served
+from tests.browser.served import Served
 
 _CHROMIUM_FLAGS = [
     "--no-sandbox",

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.served import Served
+from tests.browser.served import Served
 
 pytestmark = pytest.mark.browser
 
@@ -115,22 +115,22 @@ def test_without_websockets_the_stream_comes_as_server_sent_events(context: Brow
     context.add_init_script("delete window.WebSocket")
     page = context.new_page()
     page.goto("/")
-    page.locator("#composer textarea").fill("stream 40 every 20")
+    page.locator("#composer textarea").fill("stream 150 every 20")
     page.keyboard.press("Enter")
     expect(page.locator(".live")).to_contain_text("seq=2 ")
     expect(page.locator("#connection")).to_have_text("live")
-    expect(page.locator("#messages .message[data-role=assistant]")).to_contain_text("seq=39 ")
+    expect(page.locator("#messages .message[data-role=assistant]")).to_contain_text("seq=149 ")
 
 
 def test_three_tabs_show_the_same_and_closing_one_cancels_nothing(context: BrowserContext, served: Served) -> None:
-    _post(served, "shared", "stream 60 every 30", wait=0)
+    _post(served, "shared", "stream 200 every 30", wait=0)
     tabs = [context.new_page() for _ in range(3)]
     for tab in tabs:
         tab.goto("/#/s/shared")
         expect(tab.locator(".live")).to_contain_text("seq=1 ")
     tabs.pop().close()
     for tab in tabs:
-        expect(tab.locator("#messages .message[data-role=assistant]")).to_contain_text("seq=59 ")
+        expect(tab.locator("#messages .message[data-role=assistant]")).to_contain_text("seq=199 ")
     assert _assistant(tabs[0]) == _assistant(tabs[1])
     assert served.get("/v1/sessions/shared/queue?state=all")["batches"][0]["state"] == "completed"
 
@@ -138,7 +138,7 @@ def test_three_tabs_show_the_same_and_closing_one_cancels_nothing(context: Brows
 def test_a_server_that_is_told_to_stop_hands_the_tabs_over_to_the_next_one(
     context: BrowserContext, served: Served
 ) -> None:
-    _post(served, "moved", "stream 80 every 30", wait=0)
+    _post(served, "moved", "stream 200 every 30", wait=0)
     page = context.new_page()
     page.goto("/#/s/moved")
     expect(page.locator(".live")).to_contain_text("seq=5 ")
@@ -146,7 +146,7 @@ def test_a_server_that_is_told_to_stop_hands_the_tabs_over_to_the_next_one(
     expect(page.locator("#connection")).to_have_text("reconnecting")
     served.start()
     expect(page.locator("#connection")).to_have_text("resynchronised")
-    expect(page.locator("#messages .message[data-role=assistant]")).to_contain_text("seq=79 ")
+    expect(page.locator("#messages .message[data-role=assistant]")).to_contain_text("seq=199 ")
     expect(page.locator("#error")).to_be_empty()
     (batch,) = served.get("/v1/sessions/moved/queue?state=all")["batches"]
     assert (batch["state"], batch["attempts"]) == ("completed", 1), "a drained turn ends, or is handed back uncharged"

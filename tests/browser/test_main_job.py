@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.cutting import Relay
-from tests.served import Served
+from tests.browser.served import Served
 
 pytestmark = pytest.mark.browser
 

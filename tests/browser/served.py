@@ -17,9 +17,8 @@ __all__ = ["Served"]
 class Served:
     """One server on one data folder. It keeps its port over restarts, as a redeployed one would."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._arguments = arguments
         self._port = 0
         self._process: subprocess.Popen[str] | None = None
 
@@ -32,7 +31,7 @@ class Served:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sightline_gateway.cli", "serve", "--port", str(self._port), *self._arguments],
+                [sys.executable, "-m", "sightline_gateway.cli", "serve", "--port", str(self._port)],
                 cwd=self._folder,
                 env=environment,
                 stdout=subprocess.PIPE,
@@ -50,15 +49,6 @@ class Served:
         self._process.kill()
         self._process.wait()
         self._close()
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the process has ended by itself; then it can be started again."""
-        assert self._process is not None
-        if self._process.poll() is None:
-            return False
-        self._close()
-        return True
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
