@@ -91,7 +91,7 @@ def test_the_browsers_own_event_source_resumes_by_itself(context: BrowserContext
         page.goto(relay.url)
         page.evaluate(_OPEN_EVENT_SOURCE)
         page.wait_for_function("() => window.seen.length > 0")
-        page.evaluate(_POST_TURN, "stream 60 every 50")
+        page.evaluate(_POST_TURN, "stream 160 every 50")
         for deltas in (10, 25):
             page.wait_for_function(f"() => window.seen.filter(([kind]) => kind === 'delta').length > {deltas}")
             assert relay.cut() >= 1
@@ -102,7 +102,7 @@ def test_the_browsers_own_event_source_resumes_by_itself(context: BrowserContext
         "the browser sent Last-Event-ID, the server went on behind it"
     )
     words = re.findall(r"seq=(\d+) ", "".join(text for kind, text in seen if kind == "delta"))
-    assert words == [str(number) for number in range(60)]
+    assert words == [str(number) for number in range(160)]
 
 
 _OPEN_EVENT_SOURCE = """async () => {
