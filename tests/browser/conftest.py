@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from tests.browser.served import Served
+
+# Nothing here is measured in time: a busy machine may take as long as it needs, within reason.
+_PATIENCE_MS = 30_000
+expect.set_options(timeout=_PATIENCE_MS)
 
 _CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -52,7 +56,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def context(browser: Browser, served: Served) -> Iterator[BrowserContext]:
     """One person's browser: its tabs share what is stored. Anything a page throws fails the test."""
     context = browser.new_context(base_url=served.url, viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(_PATIENCE_MS)
     complaints: list[str] = []
     context.on("weberror", lambda error: complaints.append(str(error.error)))
     yield context
