@@ -7,15 +7,18 @@ SightlineError
  │    └── WrongSessionCursor    a cursor, but of another session
  ├── NotFound
  │    ├── SessionNotFound
- │    └── BatchNotFound
+ │    ├── BatchNotFound
+ │    └── AttachmentNotFound
  ├── SessionDeleted             the id is fenced for good
  ├── Conflict
  │    ├── SessionExists
  │    ├── BatchNotCancellable   claimed or ended: already taken or done
  │    ├── IdempotencyKeyReused  the key came back with other content
  │    ├── ClaimExpired          somebody else holds the work now
+ │    ├── LeaseLost             somebody else may write to the session now
  │    ├── HeadConflict          the session moved on under this commit
  │    └── TurnCommitConflict    this turn was committed with another content
+ ├── CommandFailed              a session command was carried out, to a bad end
  ├── Unavailable                try again later; always says when
  │    ├── QueueFull
  │    ├── Draining
@@ -34,15 +37,18 @@ from __future__ import annotations
 
 __all__ = [
     "AgentNotLoadable",
+    "AttachmentNotFound",
     "BatchNotCancellable",
     "BatchNotFound",
     "ClaimExpired",
+    "CommandFailed",
     "Conflict",
     "CursorError",
     "Draining",
     "HeadConflict",
     "IdempotencyKeyReused",
     "InvalidInput",
+    "LeaseLost",
     "MalformedCursor",
     "NotFound",
     "QueueFull",
@@ -142,6 +148,18 @@ class BatchNotFound(NotFound):
         return f"session {self.session_id!r} has no batch {self.batch_id!r}"
 
 
+class AttachmentNotFound(NotFound):
+    code = "attachment_not_found"
+
+    def __init__(self, session_id: str, attachment_id: str) -> None:
+        super().__init__(session_id, attachment_id)
+        self.session_id = session_id
+        self.attachment_id = attachment_id
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} has no attachment {self.attachment_id!r}"
+
+
 class SessionDeleted(SightlineError):
     """The session was deleted; its id is fenced and never means another session."""
 
@@ -212,6 +230,20 @@ class ClaimExpired(Conflict):
         return f"claim {self.claim_id!r} of session {self.session_id!r} is held by somebody else"
 
 
+class LeaseLost(Conflict):
+    """The session lease was taken over or released; what was done under it has no place any more."""
+
+    code = "fenced"
+
+    def __init__(self, session_id: str, generation: int) -> None:
+        super().__init__(session_id, generation)
+        self.session_id = session_id
+        self.generation = generation
+
+    def __str__(self) -> str:
+        return f"lease generation {self.generation} of session {self.session_id!r} does not rule any more"
+
+
 class HeadConflict(Conflict):
     """The head revision is not the expected one; nothing was written."""
 
@@ -239,6 +271,20 @@ class TurnCommitConflict(Conflict):
 
     def __str__(self) -> str:
         return f"turn {self.turn_id!r} of session {self.session_id!r} is committed with other content"
+
+
+class CommandFailed(SightlineError):
+    """A session command that could not be done. `reason` is one of the `session_command_*` codes."""
+
+    code = "command_failed"
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class Unavailable(SightlineError):

@@ -63,7 +63,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Bounds of one kernel. Times in seconds.
 
     `keep_messages`: how many of a session's newest messages stay in memory and come with a snapshot.
-    `retention`: how long ended batches stay readable.
+    `retention`: how long ended batches stay readable; `key_retention`: how long after its last use a key is known whose
+    batch is not. `session_lease`: after how long without a sign of life another owner may take over a session.
     """
 
     concurrency: int = 64
@@ -72,6 +73,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_queue: int = 1_000
     keep_messages: int = 200
     retention: float = 86_400.0
+    key_retention: float = 2_592_000.0
+    session_lease: float = 10.0
 
 
 class Written(Struct, frozen=True):
@@ -472,9 +475,13 @@ class Kernel:
         for session_id, handle in list(self._handles.items()):
             if handle.is_idle and not self._replay.subscribers(session_id):
                 del self._handles[session_id]
-        before = self.clock.now_ms() - round(self.limits.retention * 1000)
-        while await self._store.purge_ended(before, _PURGE_GROUP) == _PURGE_GROUP:
-            await self.clock.sleep(0)
+        now = self.clock.now_ms()
+        for purge, kept in (
+            (self._store.purge_ended, self.limits.retention),
+            (self._store.purge_keys, self.limits.key_retention),
+        ):
+            while await purge(now - round(kept * 1000), _PURGE_GROUP) == _PURGE_GROUP:
+                await self.clock.sleep(0)
 
     def _refuse_when_draining(self) -> None:
         if self._draining:

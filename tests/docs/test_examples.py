@@ -17,8 +17,9 @@ import msgspec
 import pytest
 
 from sightline.agents.loading import load_agent
-from sightline.observation.activities import Activity, AssistantProseDelta, InputMessage
+from sightline.observation.activities import Activity, AssistantProseDelta
 from sightline.observation.fold import Fold
+from sightline.queue.materializing import InputMessage
 from sightline.testing.clock import ManualClock, settled
 from sightline.turn.agent import Turn
 from sightline_gateway.problems import CODES

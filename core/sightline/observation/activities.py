@@ -10,14 +10,13 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from sightline.queue.materializing import AcceptedInput, InputMessage
 from sightline.session.model import Failure, UsageFigures
 
 __all__ = [
-    "AcceptedInput",
     "Activity",
     "AssistantProseDelta",
     "ErrorReported",
-    "InputMessage",
     "ModelRequestStarted",
     "Outcome",
     "QueuedInputAccepted",
@@ -32,28 +31,12 @@ __all__ = [
 ]
 
 
-class InputMessage(Struct, frozen=True, kw_only=True):
-    """A message a turn runs on, before history has it."""
-
-    role: str
-    content: str
-    parts: list[dict[str, Any]] | UnsetType = UNSET
-    source_key: str | UnsetType = UNSET
-
-
 class Outcome(Struct, frozen=True, kw_only=True):
     """How a turn ended. `error` is there when it failed, `reason` when somebody asked for its end."""
 
     status: Literal["completed", "cancelled", "failed"]
     reason: str | UnsetType = UNSET
     error: Failure | UnsetType = UNSET
-
-
-class AcceptedInput(Struct, frozen=True, kw_only=True):
-    """Input taken in at a checkpoint; `id` is the sender's own key, if there was one."""
-
-    id: str | UnsetType = UNSET
-    message: InputMessage
 
 
 class TurnStarted(Struct, frozen=True, kw_only=True, tag="turn_started", tag_field="type"):

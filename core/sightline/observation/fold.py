@@ -30,7 +30,6 @@ from msgspec import UNSET, UnsetType
 from sightline.observation.activities import (
     AssistantProseDelta,
     ErrorReported,
-    InputMessage,
     ModelRequestStarted,
     QueuedInputAccepted,
     ReasoningDelta,
@@ -51,6 +50,7 @@ from sightline.observation.events import (
     TurnActivity,
 )
 from sightline.observation.model import Live, Observation, Segment, ToolCall
+from sightline.queue.materializing import InputMessage
 from sightline.queue.model import BatchState
 from sightline.session.model import ReadView
 from sightline.session.rules import add_usage, status_of
@@ -180,6 +180,7 @@ class Fold:
     def _committed(self, data: Committed) -> None:
         if data.reset is True:
             self._messages = []
+            self._truncated = False
         self._messages.extend(data.messages)
         self._drop_oldest()
         self._usage = add_usage(self._usage, data.usage_delta)

@@ -23,7 +23,7 @@ from sightline.observation.model import Observation, SessionState
 from sightline.observation.replay import Entry, LiveReplayStore, ReplaySubscription
 from sightline.queue.model import Batch
 from sightline.queue.rules import summary_of
-from sightline.session.model import ReadView, Tools
+from sightline.session.model import ReadView
 from sightline.session.rules import status_of
 
 __all__ = ["Change", "Gap", "Opening", "RuntimeHandle"]
@@ -270,6 +270,6 @@ def _first_observation(state: SessionState, cursor: str) -> Observation:
         ),
         live=None,
         usage=record.usage,
-        tools=Tools(),
+        tools=record.tools,
         queue=queue,
     )

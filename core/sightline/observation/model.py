@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from sightline.observation.activities import InputMessage
+from sightline.queue.materializing import InputMessage
 from sightline.queue.model import Batch, BatchSummary
 from sightline.session.model import Message, Metadata, Policy, ReadView, SessionRecord, Status, Tools, Usage
 

@@ -10,7 +10,14 @@ and stops at the first that does not. Merge keys mean what they say: `never` joi
 like when the payloads are of one type, a group joins equal groups.
 
 A batch that a turn took before (it carries a turn id, but its owner died or handed it back) is taken again with exactly
-the members that turn had, never regrouped: the retried turn must be the same turn.
+the members that turn had, never regrouped: the retried turn must be the same turn. It is taken at an idle session only:
+a running turn has no use for the rest of another one.
+
+A claim ends in three ways: its owner settles it, its time runs out, or the session lease under which it was taken is
+superseded. The last is why a candidate knows the generation it was claimed under, and `select` the one that now rules.
+
+Whenever nothing is taken, the answer says why: opposite facts must not look the same, or a caller spins on the one and
+stalls on the other.
 
 All functions are pure. A store may narrow what it offers here to the rows that could matter; it may not decide.
 """
@@ -21,46 +28,80 @@ from collections.abc import Sequence
 
 from msgspec import UNSET, Struct
 
-from sightline.queue.model import Batch, BatchState, Boundary, DeliveryPolicy, NothingClaimed, SlotPolicy
+from sightline.queue.model import (
+    Batch,
+    BatchState,
+    Boundary,
+    CommandPayload,
+    DeliveryPolicy,
+    NothingClaimed,
+    SlotPolicy,
+)
 
 __all__ = ["Candidate", "select"]
 
 
 class Candidate(Struct, frozen=True):
-    """An open batch as a claim sees it. `held_until_ms` is the expiry of the claim on it, or none."""
+    """An open batch as a claim sees it: until when it is held, and under which generation of the session lease.
+
+    `generation` none: claimed without a lease, so only time ends it.
+    """
 
     batch: Batch
     held_until_ms: int | None = None
+    generation: int | None = None
 
-    def is_held(self, now: int) -> bool:
-        return self.batch.state is BatchState.CLAIMED and self.held_until_ms is not None and self.held_until_ms > now
+    def is_held(self, now: int, generation: int | None = None) -> bool:
+        """`generation`: the one that rules the session now, none to leave it out."""
+        if self.batch.state is not BatchState.CLAIMED or self.held_until_ms is None or self.held_until_ms <= now:
+            return False
+        return generation is None or self.generation is None or self.generation == generation
 
-    def is_eligible(self, now: int) -> bool:
-        return self.batch.available_at_ms <= now and not self.is_held(now)
+    def is_eligible(self, now: int, generation: int | None = None) -> bool:
+        return self.batch.available_at_ms <= now and not self.is_held(now, generation)
 
 
 def select(
-    candidates: Sequence[Candidate], boundary: Boundary, max_batches: int, now: int
+    candidates: Sequence[Candidate],
+    boundary: Boundary,
+    max_batches: int,
+    now: int,
+    *,
+    generation: int | None = None,
+    only: Sequence[str] | None = None,
 ) -> tuple[Batch, ...] | NothingClaimed:
-    """The batches to claim, head first, or the reason why there are none. `candidates` are in sequence order."""
-    if max_batches <= 0:
+    """The batches to claim, head first, or the reason why there are none. `candidates` are in sequence order.
+
+    `only` asks for exactly these batches: they are taken if they are the next group, in this order, and nothing is
+    taken otherwise. `max_batches` has no say then.
+    """
+    limit = max_batches if only is None else len(only)
+    if limit <= 0:
         return NothingClaimed("limit_zero")
-    eligible = [candidate.batch for candidate in candidates if candidate.is_eligible(now)]
+    eligible = [candidate.batch for candidate in candidates if candidate.is_eligible(now, generation)]
     if not eligible:
-        return _nothing(candidates, now)
-    head, *rest = eligible
-    if (
-        boundary is Boundary.ACTIVE_TURN_CHECKPOINT
-        and head.delivery_policy is not DeliveryPolicy.EARLIEST_SAFE_BOUNDARY
+        return _nothing(candidates, now, generation)
+    head = eligible[0]
+    if boundary is Boundary.ACTIVE_TURN_CHECKPOINT and (
+        head.delivery_policy is not DeliveryPolicy.EARLIEST_SAFE_BOUNDARY or head.turn_id is not UNSET
     ):
-        return NothingClaimed("delivery_boundary_blocked")
+        return NothingClaimed("command_at_head" if _is_command(head) else "delivery_boundary_blocked")
+    group = _group(eligible, limit)
+    if only is not None and [batch.batch_id for batch in group] != list(only):
+        return NothingClaimed("selection_mismatch")
+    return group
+
+
+def _group(eligible: Sequence[Batch], limit: int) -> tuple[Batch, ...]:
+    """The head and what belongs to it."""
+    head, *rest = eligible
     if head.turn_id is not UNSET:
         return (head, *(batch for batch in rest if batch.turn_id == head.turn_id))
     if head.slot_policy is SlotPolicy.EXCLUSIVE:
         return (head,)
     group = [head]
     for batch in rest:
-        if len(group) == max_batches or not _joins(head, batch):
+        if len(group) == limit or not _joins(head, batch):
             break
         group.append(batch)
     return tuple(group)
@@ -82,9 +123,13 @@ def _payload_types(batch: Batch) -> set[type]:
     return {type(item.payload) for item in batch.items}
 
 
-def _nothing(candidates: Sequence[Candidate], now: int) -> NothingClaimed:
+def _is_command(batch: Batch) -> bool:
+    return any(isinstance(item.payload, CommandPayload) for item in batch.items)
+
+
+def _nothing(candidates: Sequence[Candidate], now: int, generation: int | None) -> NothingClaimed:
     if not candidates:
         return NothingClaimed("empty")
-    if any(candidate.is_held(now) for candidate in candidates):
+    if any(candidate.is_held(now, generation) for candidate in candidates):
         return NothingClaimed("held")
     return NothingClaimed("not_yet_available", min(candidate.batch.available_at_ms for candidate in candidates))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from sightline.session.model import Failure
+from sightline.session.model import Failure, SessionLease
 
 __all__ = [
     "CLAIM_TTL_MS",
@@ -18,6 +18,7 @@ __all__ = [
     "CancelState",
     "Cancellation",
     "Claim",
+    "CommandPayload",
     "Completion",
     "DeliveryPolicy",
     "Draft",
@@ -29,10 +30,16 @@ __all__ = [
     "MergeKey",
     "NothingClaimed",
     "Payload",
+    "ProcessWake",
+    "Receipt",
+    "RefreshToolSurface",
+    "ResetSession",
+    "SessionCommand",
     "SlotPolicy",
     "TextItem",
     "TurnInput",
     "TurnInputPayload",
+    "WakePayload",
 ]
 
 CLAIM_TTL_MS = 15 * 60 * 1000
@@ -97,18 +104,67 @@ InputItem = TextItem | ImageItem
 
 
 class TurnInput(Struct, frozen=True):
-    """What a user says to the agent: items in order, and the bytes that image items name."""
+    """What a user says to the agent: items in order, and the bytes that image items name.
+
+    `protocol_turn_options` are handed to the agent as they are; `trace_turn_id` is the sender's own name for the turn.
+    """
 
     items: tuple[InputItem, ...]
     image_blobs: dict[str, bytes] | UnsetType = UNSET
+    protocol_turn_options: dict[str, Any] | UnsetType = UNSET
+    trace_turn_id: str | UnsetType = UNSET
+
+
+class ProcessWake(Struct, frozen=True, kw_only=True):
+    """A process's wish for a turn in a session, made of one event of its log.
+
+    `wake_id` names the wish by what it is for (target and dedupe key), `process_id` and `sequence` by where it came
+    from.
+    """
+
+    wake_id: str
+    target_session_id: str
+    target_scope_id: str
+    process_id: str
+    sequence: int
+    event_type: str
+    dedupe_key: str
+    input: str
+    created_at_ms: int
+    event_invocation: dict[str, Any] | UnsetType = UNSET
+    process_caused_by: dict[str, Any] | UnsetType = UNSET
+
+
+class RefreshToolSurface(Struct, frozen=True, kw_only=True, tag="refresh_tool_surface", tag_field="kind"):
+    """Read the tools anew. With `expected_generation`, only if the surface still is of that generation."""
+
+    reason: str
+    expected_generation: int | UnsetType = UNSET
+
+
+class ResetSession(Struct, frozen=True, kw_only=True, tag="reset_session", tag_field="kind"):
+    """Empty the transcript; policy and metadata stay."""
+
+    reason: str
+
+
+SessionCommand = RefreshToolSurface | ResetSession
 
 
 class TurnInputPayload(Struct, frozen=True, tag="turn_input", tag_field="type"):
     input: TurnInput
 
 
-Payload = TurnInputPayload
-"""What a batch may carry. A union by its `type`; process wakes and session commands join it later."""
+class WakePayload(Struct, frozen=True, tag="process_wake", tag_field="type"):
+    wake: ProcessWake
+
+
+class CommandPayload(Struct, frozen=True, tag="session_command", tag_field="type"):
+    command: SessionCommand
+
+
+Payload = TurnInputPayload | WakePayload | CommandPayload
+"""What a batch may carry, told apart by `type`."""
 
 
 class Item(Struct, frozen=True):
@@ -173,6 +229,7 @@ class Claim(Struct, frozen=True, kw_only=True):
 
     The lease token proves ownership; the fencing token only orders generations. `attempt` is the number of this try,
     from 1. `cancel_requested` carries the reason when somebody asked for the turn's end before this attempt began.
+    `lease` is the session lease that the claim was taken under, if it was.
     """
 
     session_id: str
@@ -180,12 +237,18 @@ class Claim(Struct, frozen=True, kw_only=True):
     owner_id: str
     lease_token: str
     fencing_token: int
-    claimed_at_ms: int
-    expires_at_ms: int
+    claimed_at_epoch_ms: int
+    expires_at_epoch_ms: int
     turn_id: str
     attempt: int
     batches: tuple[Batch, ...]
     cancel_requested: str | None = None
+    lease: SessionLease | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no batch brings an item. Such a claim still has to be completed."""
+        return all(not batch.items for batch in self.batches)
 
     def completion(self) -> Completion:
         return Completion(
@@ -205,10 +268,37 @@ class Completion(Struct, frozen=True, kw_only=True):
     batch_ids: tuple[str, ...]
 
 
-class NothingClaimed(Struct, frozen=True):
-    """Why a claim took nothing. `due_at_ms` says when the earliest delayed batch becomes available."""
+class Receipt(Struct, frozen=True, kw_only=True):
+    """A session command was accepted, not yet applied."""
 
-    reason: Literal["empty", "not_yet_available", "held", "delivery_boundary_blocked", "limit_zero"]
+    session_id: str
+    batch_id: str
+    source_key: str
+
+
+class NothingClaimed(Struct, frozen=True):
+    """Why a claim took nothing.
+
+    * `empty`: the session has no open work, or is gone;
+    * `not_yet_available`: all of it is delayed; `due_at_ms` says until when;
+    * `held`: all that is ready is claimed;
+    * `delivery_boundary_blocked`: the head waits for the end of the running turn;
+    * `command_at_head`: the same, and the head is a session command;
+    * `selection_mismatch`: the batches asked for are not exactly the next group;
+    * `lane_busy`: another owner holds the session's lease, until `due_at_ms` at least;
+    * `limit_zero`: no batch was asked for.
+    """
+
+    reason: Literal[
+        "empty",
+        "not_yet_available",
+        "held",
+        "delivery_boundary_blocked",
+        "command_at_head",
+        "selection_mismatch",
+        "lane_busy",
+        "limit_zero",
+    ]
     due_at_ms: int | None = None
 
 

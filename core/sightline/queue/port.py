@@ -7,10 +7,11 @@ work is `sightline.queue.claiming`, called inside the claim's transaction. `then
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sightline.queue.model import Batch, Boundary, Cancellation, Claim, Draft, Enqueued, NothingClaimed
+from sightline.session.model import LeaseRequest, SessionLease
 
 __all__ = ["QueueStore"]
 
@@ -25,10 +26,12 @@ class QueueStore(Protocol):
     async def enqueue(
         self, draft: Draft, *, batch_id: str, now: int, max_open: int, then: Callable[[Enqueued], None]
     ) -> Enqueued:
-        """Store the draft, or find the batch its source key brought before, also when that one has ended.
+        """Store the draft, or find the batch its source key brought before, also when that one has ended, or has been
+        forgotten since: a key is remembered longer than its work (`purge_keys`).
 
-        Raises IdempotencyKeyReused when the key came with other content, QueueFull when `max_open` batches are open.
-        A draft whose key was cancelled in advance is stored as cancelled. `enqueue_seq` grows and is never reused.
+        Raises InvalidInput (`queue.rules.check_draft`), IdempotencyKeyReused when the key came with other content,
+        QueueFull when `max_open` batches are open. A draft whose key was cancelled in advance is stored as cancelled.
+        `enqueue_seq` grows and is never reused.
         """
         ...
 
@@ -44,16 +47,33 @@ class QueueStore(Protocol):
         ttl_ms: int,
         max_batches: int,
         then: Callable[[Claim], None],
+        lease: SessionLease | LeaseRequest | None = None,
+        batch_ids: Sequence[str] | None = None,
     ) -> Claim | NothingClaimed:
         """Take the next group of batches, all or none, and charge one attempt to each.
 
         `turn_id` is for batches that no turn took before; others keep theirs, and are taken whole whatever
-        `max_batches`. `then` is called only for a claim. A session that is gone has nothing to claim.
+        `max_batches`. `batch_ids` takes exactly these, if they are the next group.
+
+        `lease`: under which session lease. With a SessionLease the claim is refused when it does not rule any more
+        (LeaseLost). With a LeaseRequest one is acquired in the same transaction, if there is something to take
+        (`lane_busy` if it cannot be had), and comes with the claim. What was claimed under an earlier lease is free
+        then. Without, only the claim's own time protects it.
+
+        `then` is called only for a claim. A session that is gone has nothing to claim.
+        """
+        ...
+
+    async def renew(self, claim: Claim, *, now: int, ttl_ms: int) -> Claim:
+        """The claim with a later expiry, same token and fencing, also when it had expired and nobody took over.
+
+        Raises ClaimExpired, with nothing written, unless all of its batches are still held by it.
         """
         ...
 
     async def abandon(self, claim: Claim, *, charge: bool, then: Callable[[tuple[Batch, ...]], None]) -> None:
-        """Give the claim's batches back as pending; without `charge` the attempt is not counted.
+        """Give the claim's batches back as pending, and its session lease with them; without `charge` the attempt is
+        not counted.
 
         Fencing counters stay. A stale claim changes nothing and calls `then` with no batches.
         """
@@ -103,8 +123,17 @@ class QueueStore(Protocol):
         """By sequence, the newest `limit`; `pending_only`: those nobody has taken, delayed ones too."""
         ...
 
-    async def claimable_sessions(self, now: int, limit: int) -> tuple[str, ...]:
-        """Sessions that have a batch whose time has come and which nobody holds; the longest waiting first."""
+    async def peek_claimable(self, session_id: str, now: int) -> bool:
+        """Whether a claim at an idle session could take something now, the session lease aside. False for a session
+        that is gone.
+        """
+        ...
+
+    async def claimable_sessions(self, now: int, limit: int, after: str = "") -> tuple[str, ...]:
+        """Sessions of which `peek_claimable` is true, in the order of their ids behind `after`, at most `limit`.
+
+        Batches whose claim was taken under a lease that has expired or been superseded count as not held.
+        """
         ...
 
     async def next_due(self, now: int) -> int | None:
@@ -114,6 +143,10 @@ class QueueStore(Protocol):
     async def purge_ended(self, before: int, limit: int) -> int:
         """Forget batches that ended before that time, the earliest first, at most `limit`; how many.
 
-        Keys that were cancelled before that time and whose work never came are forgotten with them.
+        Of those that had a source key, the key stays, with how they ended.
         """
+        ...
+
+    async def purge_keys(self, before: int, limit: int) -> int:
+        """Forget source keys whose work was forgotten, or never came, and that were last used before that time."""
         ...

@@ -6,15 +6,65 @@ import hashlib
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
-from sightline.queue.model import Batch, BatchState, BatchSummary, CancelState, Draft, Item, TextItem
+from sightline.errors import InvalidInput
+from sightline.queue.model import (
+    Batch,
+    BatchState,
+    BatchSummary,
+    CancelState,
+    CommandPayload,
+    Draft,
+    Item,
+    SlotPolicy,
+    TextItem,
+    TurnInputPayload,
+    WakePayload,
+)
+from sightline.session.model import Failure
 
-__all__ = ["cancel_outcome", "content_hash", "digest", "may_drop", "new_batch", "summary_of", "text_of"]
+__all__ = [
+    "End",
+    "cancel_outcome",
+    "check_draft",
+    "content_hash",
+    "digest",
+    "end_of",
+    "may_drop",
+    "new_batch",
+    "replayed_batch",
+    "summary_of",
+    "text_of",
+]
 
 _PREVIEW_LENGTH = 200
 _HASH_VERSION = "1"
 _CANONICAL = msgspec.json.Encoder(order="sorted")
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """What stays of a batch when its row is forgotten: with the draft that comes again, the whole batch."""
+
+    batch_id: str
+    enqueue_seq: int
+    enqueued_at_ms: int
+    available_at_ms: int
+    state: BatchState
+    attempts: int
+    turn_id: str | msgspec.UnsetType = UNSET
+    error: Failure | msgspec.UnsetType = UNSET
+
+
+def check_draft(draft: Draft) -> None:
+    """Refuse what no queue should hold. Raises InvalidInput."""
+    if not draft.payloads:
+        raise InvalidInput("payloads", "must hold at least one payload")
+    if draft.source_key == "":
+        raise InvalidInput("source_key", "must not be empty")
+    commands = [payload for payload in draft.payloads if isinstance(payload, CommandPayload)]
+    if commands and (len(draft.payloads) > 1 or draft.slot_policy is not SlotPolicy.EXCLUSIVE):
+        raise InvalidInput("payloads", "a session command is alone in its batch, and the batch exclusive")
 
 
 def content_hash(draft: Draft) -> str:
@@ -54,14 +104,47 @@ def new_batch(draft: Draft, *, batch_id: str, enqueue_seq: int, now: int, cancel
     )
 
 
-def text_of(batch: Batch) -> str:
-    """The text a batch brings, its text items joined by newlines."""
-    return "\n".join(
-        item.text
-        for entry in batch.items
-        for item in entry.payload.input.items
-        if isinstance(item, TextItem) and item.text
+def end_of(batch: Batch) -> End:
+    """What to keep of an ended batch for the day its key comes again."""
+    return End(
+        batch_id=batch.batch_id,
+        enqueue_seq=batch.enqueue_seq,
+        enqueued_at_ms=batch.enqueued_at_ms,
+        available_at_ms=batch.available_at_ms,
+        state=batch.state,
+        attempts=batch.attempts,
+        turn_id=batch.turn_id,
+        error=batch.error,
     )
+
+
+def replayed_batch(draft: Draft, end: End) -> Batch:
+    """The batch as it ended, made of what is left of it and the same draft come again."""
+    batch = new_batch(
+        draft, batch_id=end.batch_id, enqueue_seq=end.enqueue_seq, now=end.enqueued_at_ms, cancelled=False
+    )
+    return structs.replace(
+        batch,
+        state=end.state,
+        available_at_ms=end.available_at_ms,
+        attempts=end.attempts,
+        turn_id=end.turn_id,
+        error=end.error,
+    )
+
+
+def text_of(batch: Batch) -> str:
+    """What a batch says, in lines: texts, the input of a wake, the reason of a command."""
+    lines: list[str] = []
+    for item in batch.items:
+        match item.payload:
+            case TurnInputPayload(input=given):
+                lines += [part.text for part in given.items if isinstance(part, TextItem) and part.text]
+            case WakePayload(wake=wake):
+                lines.append(wake.input)
+            case CommandPayload(command=command):
+                lines.append(command.reason)
+    return "\n".join(lines)
 
 
 def summary_of(batch: Batch) -> BatchSummary:

@@ -8,7 +8,10 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 __all__ = [
     "INITIAL_FRAME",
+    "Attachment",
     "Failure",
+    "LaneBusy",
+    "LeaseRequest",
     "Message",
     "MessagePage",
     "Metadata",
@@ -16,6 +19,7 @@ __all__ = [
     "Policy",
     "ReadView",
     "SessionEntry",
+    "SessionLease",
     "SessionPage",
     "SessionRecord",
     "Status",
@@ -113,6 +117,45 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
     title: str
     created_at_ms: int
     updated_at_ms: int
+    tools: Tools = Tools()
+
+
+class SessionLease(Struct, frozen=True, kw_only=True):
+    """The right to be the session's one writer.
+
+    The token proves it. The generation orders owners: it grows with each acquisition and never goes back, so whatever
+    carries an older one was done for an owner that has been superseded. Expiry only says from when on another owner may
+    take over; until one has, a late commit under the lease stands.
+    """
+
+    session_id: str
+    owner_id: str
+    lease_token: str
+    generation: int
+    expires_at_ms: int
+
+
+class LeaseRequest(Struct, frozen=True, kw_only=True):
+    """A session lease to be acquired together with a claim, in one transaction."""
+
+    owner_id: str
+    lease_token: str
+    ttl_ms: int
+
+
+class LaneBusy(Struct, frozen=True):
+    """Another owner holds the session's lease, until then unless it is renewed or released."""
+
+    owner_id: str
+    expires_at_ms: int
+
+
+class Attachment(Struct, frozen=True, kw_only=True):
+    """A stored picture, named by its content."""
+
+    attachment_id: str
+    media_type: str
+    size: int
 
 
 class SessionEntry(Struct, frozen=True, kw_only=True):

@@ -12,9 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from sightline.session.model import MessagePage, NewSession, SessionPage, SessionRecord, Status
+from sightline.session.model import (
+    Attachment,
+    LaneBusy,
+    MessagePage,
+    NewSession,
+    SessionLease,
+    SessionPage,
+    SessionRecord,
+    Status,
+)
 
-__all__ = ["SessionStore"]
+__all__ = ["AttachmentStore", "SessionStore"]
 
 
 class SessionStore(Protocol):
@@ -36,8 +45,48 @@ class SessionStore(Protocol):
         ...
 
     async def delete_session(self, session_id: str, now: int, then: Callable[[None], None]) -> None:
-        """Erase the session with its messages, batches and stamps, and fence the id for good.
+        """Erase the session with its messages, batches, keys, lease and stamps, and fence the id for good.
 
         Raises SessionNotFound, SessionDeleted.
         """
+        ...
+
+    async def acquire_lease(
+        self, session_id: str, *, owner_id: str, lease_token: str, now: int, ttl_ms: int
+    ) -> SessionLease | LaneBusy:
+        """Become the session's one writer, if `sightline.session.leasing` lets this owner.
+
+        The generation grows with each acquisition, across releases and restarts too. Raises SessionNotFound,
+        SessionDeleted. An acquisition whose answer was lost is made again under another token.
+        """
+        ...
+
+    async def renew_lease(self, lease: SessionLease, *, now: int, ttl_ms: int) -> SessionLease:
+        """The same lease with a later expiry, also when it had expired and nobody took over.
+
+        Raises LeaseLost when it was taken over or released, also by the session's end.
+        """
+        ...
+
+    async def release_lease(self, lease: SessionLease) -> None:
+        """Free the lane for the next owner at once. A lease that does not rule any more changes nothing."""
+        ...
+
+
+class AttachmentStore(Protocol):
+    """Pictures that messages refer to, by session and by what they are: putting one twice is putting it once.
+
+    Not part of any transaction: a picture is stored before the message that shows it, and goes with its session.
+    """
+
+    async def put(self, session_id: str, data: bytes, media_type: str) -> Attachment:
+        """Keep the bytes; durable when this returns where the store is. Raises StoreUnavailable."""
+        ...
+
+    async def get(self, session_id: str, attachment_id: str) -> tuple[Attachment, bytes]:
+        """Raises AttachmentNotFound, StoreUnavailable."""
+        ...
+
+    async def delete_session(self, session_id: str) -> None:
+        """Erase all of a session's. Idempotent. Raises StoreUnavailable."""
         ...

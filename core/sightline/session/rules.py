@@ -6,11 +6,20 @@ runs, work waits, or nothing does.
 
 from __future__ import annotations
 
-from sightline.session.model import Status, Usage, UsageFigures
+import hashlib
+import re
 
-__all__ = ["add_figures", "add_usage", "status_of", "title_from"]
+from sightline.session.model import Attachment, Status, Usage, UsageFigures
+
+__all__ = ["add_figures", "add_usage", "attachment_of", "media_type_of", "status_of", "title_from"]
 
 _TITLE_LENGTH = 80
+_PICTURES = (
+    ("image/png", re.compile(rb"\x89PNG\r\n\x1a\n")),
+    ("image/jpeg", re.compile(rb"\xff\xd8\xff")),
+    ("image/gif", re.compile(rb"GIF8[79]a")),
+    ("image/webp", re.compile(rb"RIFF.{4}WEBP", re.DOTALL)),
+)
 
 
 def status_of(*, asked: bool, live: bool, claimed: int, pending: int) -> Status:
@@ -44,3 +53,16 @@ def title_from(text: str) -> str:
     """The first line of what a session began with, cut to a length that fits a list."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return line if len(line) <= _TITLE_LENGTH else line[: _TITLE_LENGTH - 1].rstrip() + "…"
+
+
+def media_type_of(data: bytes) -> str | None:
+    """What kind of picture the bytes begin like, none for no picture that browsers and models agree on."""
+    for media_type, pattern in _PICTURES:
+        if pattern.match(data):
+            return media_type
+    return None
+
+
+def attachment_of(data: bytes, media_type: str) -> Attachment:
+    """How these bytes are called: by their content, so that the same picture is stored once in a session."""
+    return Attachment(attachment_id=f"sha256:{hashlib.sha256(data).hexdigest()}", media_type=media_type, size=len(data))

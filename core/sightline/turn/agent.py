@@ -18,13 +18,13 @@ from sightline.clock import Clock
 from sightline.observation.activities import (
     Activity,
     AssistantProseDelta,
-    InputMessage,
     ModelRequestStarted,
     ReasoningDelta,
     ToolCallCompleted,
     ToolCallStarted,
     UsageReported,
 )
+from sightline.queue.materializing import InputMessage
 from sightline.session.model import Message, Policy, Usage, UsageFigures
 from sightline.session.rules import add_usage
 from sightline.turn.rules import error_text

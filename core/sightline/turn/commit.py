@@ -1,9 +1,11 @@
 """The commit: the one transaction in which a turn's effect becomes history and its input is consumed.
 
 In order, inside the transaction: the turn's stamp (a retry after an unknown outcome finds it and gets the first
-result), the session's head (nobody else committed meanwhile), the claims (they are still ours), then messages, usage,
-the end of the batches, and the stamp. The stamp comes first, so that a retry whose claims are gone already still
-succeeds.
+result), the session's head (nobody else committed meanwhile), the session lease (nobody else may commit now), the
+claims (they are still ours), then messages, usage, the end of the batches, the stamp, and the release of the lease. The
+stamp comes first, so that a retry whose claims are gone already still succeeds.
+
+A session command ends by the same transaction: what it changes, and that it was done, become true together.
 """
 
 from __future__ import annotations
@@ -16,15 +18,17 @@ from msgspec import Struct
 from sightline.observation.activities import Outcome
 from sightline.queue.model import Completion
 from sightline.queue.rules import digest
-from sightline.session.model import Message, Usage
+from sightline.session.model import Message, SessionLease, Tools, Usage
 
 __all__ = ["CommitResult", "CommitStore", "TurnCommit", "stamp_hash"]
 
 
 class TurnCommit(Struct, frozen=True, kw_only=True):
-    """What a turn leaves behind. `title` names the session if it has no name yet.
+    """What a turn, or a session command, leaves behind. `title` names the session if it has no name yet.
 
-    `charge` is false when the last attempt did not run at all (the turn was given up): it is not counted.
+    `charge` is false when the last attempt did not run at all (the turn was given up): it is not counted. `lease` is
+    proved and then released. `advances` is false for what leaves no trace in the transcript: revision and turn index
+    stay. `reset` empties the transcript first and begins the turn index anew; `tools` replaces the tool surface.
     """
 
     session_id: str
@@ -37,6 +41,10 @@ class TurnCommit(Struct, frozen=True, kw_only=True):
     title: str
     now: int
     charge: bool = True
+    lease: SessionLease | None = None
+    advances: bool = True
+    reset: bool = False
+    tools: Tools | None = None
 
 
 class CommitResult(Struct, frozen=True, kw_only=True):
@@ -51,9 +59,9 @@ class CommitStore(Protocol):
     async def commit(self, commit: TurnCommit, then: Callable[[CommitResult], None]) -> CommitResult:
         """All or nothing; `then` is what it is in `sightline.session.port`.
 
-        Raises TurnCommitConflict (the stamp exists with another hash), HeadConflict, ClaimExpired, SessionDeleted,
-        SessionNotFound: nothing was written. After StoreUnavailable the outcome is unknown: commit again with the same
-        content.
+        Raises TurnCommitConflict (the stamp exists with another hash), HeadConflict, LeaseLost, ClaimExpired,
+        SessionDeleted, SessionNotFound: nothing was written. After StoreUnavailable the outcome is unknown: commit
+        again with the same content.
         """
         ...
 
@@ -68,5 +76,8 @@ def stamp_hash(commit: TurnCommit) -> str:
             [(message.role, message.content, message.parts or None) for message in commit.messages],
             commit.usage,
             [completion.batch_ids for completion in commit.completions],
+            commit.advances,
+            commit.reset,
+            commit.tools,
         ]
     )

@@ -20,7 +20,6 @@ from sightline.errors import ClaimExpired, Conflict, NotFound, SessionDeleted, S
 from sightline.ids import Ids
 from sightline.observation.activities import (
     Activity,
-    InputMessage,
     Outcome,
     Retracted,
     TurnEnded,
@@ -28,6 +27,7 @@ from sightline.observation.activities import (
 )
 from sightline.observation.events import Committed, QueueChanged, TurnActivity
 from sightline.observation.handle import Change, RuntimeHandle
+from sightline.queue.materializing import InputMessage, input_messages
 from sightline.queue.model import CLAIM_TTL_MS, Batch, BatchState, Boundary, Claim, NothingClaimed
 from sightline.queue.port import QueueStore
 from sightline.queue.rules import summary_of
@@ -41,7 +41,6 @@ from sightline.turn.rules import (
     ended_batches,
     error_text,
     gave_up,
-    input_messages,
     user_messages,
 )
 
@@ -198,7 +197,7 @@ class TurnDriver:
             session_id=handle.session_id,
             turn_id=claim.turn_id,
             attempt=claim.attempt,
-            input=input_messages(claim.batches),
+            input=input_messages(claim.batches, {}),
             policy=copy.deepcopy(handle.observe().policy),
             clock=self._clock,
             emit=emit,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import UNSET, UnsetType, structs
 
-from sightline.observation.activities import InputMessage, Outcome
+from sightline.observation.activities import Outcome
+from sightline.queue.materializing import InputMessage
 from sightline.queue.model import Batch, BatchState, Claim
-from sightline.queue.rules import text_of
 from sightline.session.model import Failure, Message
 
 __all__ = [
@@ -20,20 +20,10 @@ __all__ = [
     "ended_batches",
     "error_text",
     "gave_up",
-    "input_messages",
     "user_messages",
 ]
 
 GAVE_UP = "engine_gave_up"
-
-
-def input_messages(batches: Iterable[Batch]) -> tuple[InputMessage, ...]:
-    """What the turn runs on: one message for each batch that says something."""
-    return tuple(
-        InputMessage(role="user", content=text, source_key=batch.source_key)
-        for batch in batches
-        if (text := text_of(batch))
-    )
 
 
 def early_outcome(claim: Claim, max_attempts: int) -> Outcome | None:
@@ -58,9 +48,10 @@ def user_messages(
     return tuple(
         Message(
             message_id=message_id,
-            role="user",
+            role="system" if message.role == "system" else "user",
             content=message.content,
-            origin=_origin(message.source_key),
+            parts=message.parts,
+            origin=_origin(message),
             turn_id=claim.turn_id,
             at_ms=at_ms,
         )
@@ -68,8 +59,11 @@ def user_messages(
     )
 
 
-def _origin(source_key: str | UnsetType) -> dict[str, Any] | UnsetType:
-    return UNSET if isinstance(source_key, UnsetType) else {"source_key": source_key}
+def _origin(message: InputMessage) -> dict[str, Any] | UnsetType:
+    origin: dict[str, Any] = {} if isinstance(message.origin, UnsetType) else dict(message.origin)
+    if not isinstance(message.source_key, UnsetType):
+        origin["source_key"] = message.source_key
+    return origin or UNSET
 
 
 def assistant_message(

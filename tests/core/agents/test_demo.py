@@ -15,11 +15,11 @@ from sightline.agents.demo import demo
 from sightline.observation.activities import (
     Activity,
     AssistantProseDelta,
-    InputMessage,
     ModelRequestStarted,
     ToolCallCompleted,
     ToolCallStarted,
 )
+from sightline.queue.materializing import InputMessage
 from sightline.queue.model import BatchState, Group, SlotPolicy
 from sightline.session.model import Message
 from sightline.testing.clock import ManualClock, settled

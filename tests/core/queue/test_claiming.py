@@ -171,7 +171,11 @@ def test_whatever_is_in_the_queue_only_its_eligible_head_decides(
     eligible = [entry.batch for entry in queue if entry.is_eligible(NOW)]
     chosen = select(queue, boundary, max_batches, NOW)
     if isinstance(chosen, NothingClaimed):
-        blocked = bool(eligible) and boundary is CHECKPOINT and eligible[0].delivery_policy is PATIENT
+        blocked = (
+            bool(eligible)
+            and boundary is CHECKPOINT
+            and (eligible[0].delivery_policy is PATIENT or eligible[0].turn_id is not UNSET)
+        )
         assert (chosen.reason == "delivery_boundary_blocked") is blocked
         assert blocked or not eligible
         return

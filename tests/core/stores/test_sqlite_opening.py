@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -301,19 +302,30 @@ def test_every_statement_is_used_somewhere() -> None:
         "open_batches",
         "claim_candidates",
         "turn_candidates",
-        "all_candidates",
-        "held_batches",
+        "a_held_batch",
+        "soonest_batch",
+        "held_batch",
+        "renew_batch",
+        "complete_batch",
+        "claimed_batch",
+        "batch_of_turn",
         "count_open",
-        "batch_by_key",
+        "get_key",
+        "get_lane",
+        "get_head",
+        "update_head",
+        "touch_session",
         "batch_by_id",
         "list_pending",
         "list_all",
+        "peek_claimable",
         "claimable_sessions",
         "next_due",
         "newest_messages",
         "message_seq",
         "get_stamp",
-        "purge_ended",
+        "ended_batches",
+        "purge_keys",
         "list_sessions",
     ],
 )
@@ -321,10 +333,15 @@ def test_what_is_asked_often_is_found_by_an_index(tmp_path: Path, name: str) -> 
     """No plan looks at every row of a table that grows."""
     migrate(tmp_path / "store.db")
     with closing(sqlite3.connect(tmp_path / "store.db")) as db:
-        words = QUERIES[name].replace(",", " ").replace(")", " ").replace(";", " ").split()
+        words = re.sub(r"[(),;]", " ", QUERIES[name]).split()
         values = {word[1:]: 1 for word in words if word.startswith(":")}
         plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {QUERIES[name]}", values)]
-    assert not [step for step in plan if step.startswith("SCAN") and "USING" not in step and "(subquery" not in step]
+    walked = ("busy", "CONSTANT ROW", "(subquery")
+    assert not [
+        step
+        for step in plan
+        if step.startswith("SCAN") and "USING" not in step and not any(word in step for word in walked)
+    ], plan
 
 
 def test_a_script_is_split_at_the_ends_of_its_statements_and_nowhere_else() -> None:

@@ -15,6 +15,7 @@ import pytest
 from sightline.errors import SessionExists, StoreUnavailable
 from sightline.queue.model import Enqueued
 from sightline.stores.sqlite import SqliteStore
+from sightline.stores.sqlite.connection import Connection
 from sightline.stores.sqlite.writer import Writer
 from sightline.testing.clock import settled
 from sightline.testing.conformance.steps import NOW, draft, new_session
@@ -45,12 +46,12 @@ class Disk:
 async def writer_on(path: Path, disk: Disk | None = None) -> AsyncIterator[Writer]:
     the_disk = disk or Disk()
 
-    class Connection(sqlite3.Connection):
+    class Broken(Connection):
         def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
             the_disk.execute(sql)
             return super().execute(sql, *args)
 
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Connection, timeout=0.0)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Broken, timeout=0.0)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("CREATE TABLE IF NOT EXISTS notes (note TEXT NOT NULL, big BLOB)")
     the_disk.executed.clear()

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from sightline.observation.activities import InputMessage, TurnEnded, TurnStarted
+from sightline.observation.activities import TurnEnded, TurnStarted
 from sightline.observation.events import Committed, TurnActivity
+from sightline.queue.materializing import InputMessage
 from sightline.queue.model import BatchState, Group, SlotPolicy
 from sightline.session.model import Failure, UsageFigures
 from sightline.testing.clock import settled

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from msgspec import UNSET, structs
 
-from sightline.observation.activities import InputMessage, Outcome
+from sightline.observation.activities import Outcome
+from sightline.queue.materializing import InputMessage, input_messages
 from sightline.queue.model import Batch, BatchState, Claim
 from sightline.queue.rules import new_batch
 from sightline.session.model import Failure
@@ -18,7 +19,6 @@ from sightline.turn.rules import (
     early_outcome,
     ended_batches,
     gave_up,
-    input_messages,
     user_messages,
 )
 from tests.core.worlds import draft
@@ -38,8 +38,8 @@ def claim(*batches: Batch, attempt: int = 1, cancel_requested: str | None = None
         owner_id="o",
         lease_token="l",
         fencing_token=1,
-        claimed_at_ms=5,
-        expires_at_ms=9,
+        claimed_at_epoch_ms=5,
+        expires_at_epoch_ms=9,
         turn_id="t",
         attempt=attempt,
         batches=batches,
@@ -48,7 +48,7 @@ def claim(*batches: Batch, attempt: int = 1, cancel_requested: str | None = None
 
 
 def test_a_turn_runs_on_a_message_for_each_batch_that_says_something() -> None:
-    assert input_messages([batch("a"), batch(""), batch("b")]) == (
+    assert input_messages([batch("a"), batch(""), batch("b")], {}) == (
         InputMessage(role="user", content="a", source_key="host:a"),
         InputMessage(role="user", content="b", source_key="host:b"),
     )

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from msgspec import structs
 
-from sightline.errors import ClaimExpired
+from sightline.errors import ClaimExpired, LeaseLost
 from sightline.queue.claiming import Candidate, select
 from sightline.queue.model import Batch, BatchState, Boundary, Claim, NothingClaimed
+from sightline.session.leasing import acquired, is_lost
+from sightline.session.model import LaneBusy, LeaseRequest, SessionLease
+from sightline.stores.sqlite.connection import Connection
+from sightline.stores.sqlite.leases import lane_of, release_lease, write_lease
 from sightline.stores.sqlite.rows import batch_of
-from sightline.stores.sqlite.statements import run
+from sightline.stores.sqlite.statements import first, run
 
-__all__ = ["abandon", "claim", "held_rows"]
+__all__ = ["abandon", "claim", "renew"]
 
 
 def claim(
-    db: sqlite3.Connection,
+    db: Connection,
     session_id: str,
     boundary: Boundary,
     *,
@@ -26,30 +31,42 @@ def claim(
     now: int,
     ttl_ms: int,
     max_batches: int,
+    lease: SessionLease | LeaseRequest | None,
+    batch_ids: Sequence[str] | None,
 ) -> Claim | NothingClaimed:
-    rows = _select(db, session_id, boundary, max_batches, now)
-    if isinstance(rows, NothingClaimed):
-        return rows
-    head = rows[0]
+    generation = None
+    granted = None
+    if lease is not None:
+        found = _lease(db, session_id, lease, now)
+        if isinstance(found, NothingClaimed):
+            return found
+        granted, generation = found
+    limit = max_batches if batch_ids is None else len(batch_ids)
+    chosen = _select(db, session_id, boundary, limit, now, generation, batch_ids)
+    if isinstance(chosen, NothingClaimed):
+        return chosen
+    if isinstance(granted, LaneBusy):
+        return NothingClaimed("lane_busy", granted.expires_at_ms)
+    if isinstance(lease, LeaseRequest) and granted is not None:
+        write_lease(db, granted)
+    head, rows = chosen[0], chosen
     claim_id = f"qwc:{head['enqueue_seq']}:{head['fencing'] + 1}"
     the_turn = head["turn_id"] or turn_id
     for row in rows:
-        taken = run(
+        run(
             db,
             "take_batch",
             turn_id=the_turn,
             claim_id=claim_id,
             owner_id=owner_id,
             lease_token=lease_token,
+            size=len(rows),
+            generation=generation,
             expires=now + ttl_ms,
             enqueue_seq=row["enqueue_seq"],
-            now=now,
         )
-        if taken.rowcount != 1:
-            raise ClaimExpired(session_id, claim_id)
     batches = tuple(
-        structs.replace(batch_of(row), state=BatchState.CLAIMED, turn_id=the_turn, attempts=row["attempts"] + 1)
-        for row in rows
+        batch_of(row, state=BatchState.CLAIMED, turn_id=the_turn, attempts=row["attempts"] + 1) for row in rows
     )
     requests = (row["cancel_requested"] for row in rows)
     return Claim(
@@ -58,42 +75,97 @@ def claim(
         owner_id=owner_id,
         lease_token=lease_token,
         fencing_token=head["fencing"] + 1,
-        claimed_at_ms=now,
-        expires_at_ms=now + ttl_ms,
+        claimed_at_epoch_ms=now,
+        expires_at_epoch_ms=now + ttl_ms,
         turn_id=the_turn,
         attempt=max(batch.attempts for batch in batches),
         batches=batches,
         cancel_requested=next((reason for reason in requests if reason is not None), None),
+        lease=granted,
     )
 
 
-def abandon(db: sqlite3.Connection, claim: Claim, charge: bool) -> tuple[Batch, ...]:
-    rows = held_rows(db, claim.session_id, claim.claim_id, claim.lease_token)
-    uncharge = 0 if charge else 1
-    for row in rows:
-        run(db, "release_batch", enqueue_seq=row["enqueue_seq"], uncharge=uncharge)
-    return tuple(
-        structs.replace(batch_of(row), state=BatchState.PENDING, attempts=row["attempts"] - uncharge) for row in rows
+def _lease(
+    db: Connection, session_id: str, lease: SessionLease | LeaseRequest, now: int
+) -> tuple[SessionLease | LaneBusy | None, int] | NothingClaimed:
+    """The lease to claim under, not yet written, and the generation to look at claims with."""
+    lane = lane_of(db, session_id)
+    if lane is None:
+        return NothingClaimed("empty")
+    if isinstance(lease, SessionLease):
+        if is_lost(lane, lease):
+            raise LeaseLost(session_id, lease.generation)
+        return lease, lease.generation
+    granted = acquired(
+        lane, session_id, owner_id=lease.owner_id, lease_token=lease.lease_token, now=now, ttl_ms=lease.ttl_ms
     )
-
-
-def held_rows(db: sqlite3.Connection, session_id: str, claim_id: str, lease_token: str) -> list[sqlite3.Row]:
-    """The open rows that this claim holds with this token, by sequence."""
-    return run(db, "held_batches", session_id=session_id, claim_id=claim_id, lease_token=lease_token).fetchall()
+    return granted, lane.generation if isinstance(granted, LaneBusy) else granted.generation
 
 
 def _select(
-    db: sqlite3.Connection, session_id: str, boundary: Boundary, max_batches: int, now: int
+    db: Connection,
+    session_id: str,
+    boundary: Boundary,
+    limit: int,
+    now: int,
+    generation: int | None,
+    batch_ids: Sequence[str] | None,
 ) -> list[sqlite3.Row] | NothingClaimed:
-    rows = run(db, "claim_candidates", session_id=session_id, now=now, limit=max(max_batches, 1)).fetchall()
-    if not rows:
-        rows = run(db, "all_candidates", session_id=session_id).fetchall()
-    elif rows[0]["turn_id"] is not None:
-        # A turn is taken again whole, however far apart its members stand and whatever the limit.
-        rows = run(db, "turn_candidates", session_id=session_id, turn_id=rows[0]["turn_id"], now=now).fetchall()
-    candidates = [Candidate(batch_of(row), row["claim_expires_at_ms"]) for row in rows]
-    chosen = select(candidates, boundary, max_batches, now)
+    rows = _candidates(db, session_id, limit, now, generation)
+    candidates = [Candidate(batch_of(row), row["claim_expires_at_ms"], row["claim_generation"]) for row in rows]
+    chosen = select(candidates, boundary, limit, now, generation=generation, only=batch_ids)
     if isinstance(chosen, NothingClaimed):
         return chosen
-    by_id = {row["batch_id"]: row for row in rows}
-    return [by_id[batch.batch_id] for batch in chosen]
+    if len(chosen) == len(rows):
+        return rows
+    taken = {batch.batch_id for batch in chosen}
+    return [row for row in rows if row["batch_id"] in taken]
+
+
+def _candidates(db: Connection, session_id: str, limit: int, now: int, generation: int | None) -> list[sqlite3.Row]:
+    """The rows that could matter, by sequence."""
+    asked = {"session_id": session_id, "now": now, "generation": generation}
+    rows = run(db, "claim_candidates", limit=max(limit, 1), **asked).fetchall()
+    if not rows:
+        reasons = first(db, "a_held_batch", **asked), first(db, "soonest_batch", session_id=session_id)
+        return [row for row in reasons if row is not None]
+    if rows[0]["turn_id"] is not None:
+        # A turn is taken again whole, however far apart its members stand and whatever the limit.
+        rows = run(db, "turn_candidates", turn_id=rows[0]["turn_id"], **asked).fetchall()
+    return rows
+
+
+def renew(db: Connection, claim: Claim, now: int, ttl_ms: int) -> Claim:
+    expires = max(claim.expires_at_epoch_ms, now + ttl_ms)
+    if any(_held(db, claim, batch) is None for batch in claim.batches):
+        raise ClaimExpired(claim.session_id, claim.claim_id)
+    for batch in claim.batches:
+        run(db, "renew_batch", expires=expires, **_proof(claim, batch))
+    return structs.replace(claim, expires_at_epoch_ms=expires)
+
+
+def abandon(db: Connection, claim: Claim, charge: bool) -> tuple[Batch, ...]:
+    held = [row for batch in claim.batches if (row := _held(db, claim, batch)) is not None]
+    uncharge = 0 if charge else 1
+    for row in held:
+        run(db, "release_batch", enqueue_seq=row["enqueue_seq"], uncharge=uncharge)
+    if claim.lease is not None:
+        release_lease(db, claim.lease)
+    return tuple(
+        batch_of(row, state=BatchState.PENDING, turn_id=row["turn_id"], attempts=row["attempts"] - uncharge)
+        for row in held
+    )
+
+
+def _held(db: Connection, claim: Claim, batch: Batch) -> sqlite3.Row | None:
+    row: sqlite3.Row | None = first(db, "held_batch", **_proof(claim, batch))
+    return row
+
+
+def _proof(claim: Claim, batch: Batch) -> dict[str, str]:
+    return {
+        "batch_id": batch.batch_id,
+        "session_id": claim.session_id,
+        "claim_id": claim.claim_id,
+        "lease_token": claim.lease_token,
+    }

@@ -6,73 +6,99 @@ import sqlite3
 
 from msgspec import UNSET
 
-from sightline.errors import ClaimExpired, HeadConflict, TurnCommitConflict
+from sightline.errors import ClaimExpired, HeadConflict, LeaseLost, TurnCommitConflict
 from sightline.session.model import Usage
 from sightline.session.rules import add_usage
-from sightline.stores.sqlite.batches import end_batch
-from sightline.stores.sqlite.claims import held_rows
+from sightline.stores.sqlite.connection import Connection
 from sightline.stores.sqlite.rows import decode, text
-from sightline.stores.sqlite.sessions import head_of, touch
-from sightline.stores.sqlite.statements import first, run
+from sightline.stores.sqlite.sessions import absent
+from sightline.stores.sqlite.statements import QUERIES, first, run
 from sightline.turn.commit import CommitResult, TurnCommit
 from sightline.turn.rules import batch_end
 
 __all__ = ["commit_turn"]
 
 
-def commit_turn(db: sqlite3.Connection, commit: TurnCommit, digest: str) -> CommitResult:
-    head = head_of(db, commit.session_id)
-    stamp = first(db, "get_stamp", session_id=commit.session_id, turn_id=commit.turn_id)
-    if stamp is not None:
-        if stamp["hash"] != digest:
-            raise TurnCommitConflict(commit.session_id, commit.turn_id)
-        return CommitResult(
-            revision=stamp["revision"],
-            turn_index=stamp["turn_index"],
-            agent_frame_id=stamp["agent_frame_id"],
-        )
+def commit_turn(db: Connection, commit: TurnCommit, digest: str) -> CommitResult:
+    head = first(db, "get_head", session_id=commit.session_id, turn_id=commit.turn_id)
+    if head is None:
+        raise absent(db, commit.session_id)
+    if head["stamp"] is not None:
+        return _repeated(db, commit, digest)
     if head["revision"] != commit.expected_revision:
         raise HeadConflict(commit.session_id, commit.expected_revision, head["revision"])
+    lease = commit.lease
+    if lease is not None and (head["lease_generation"], head["lease_token"]) != (lease.generation, lease.lease_token):
+        raise LeaseLost(commit.session_id, lease.generation)
     _complete(db, commit)
     return _write_turn(db, commit, head, digest)
 
 
-def _complete(db: sqlite3.Connection, commit: TurnCommit) -> None:
+def _repeated(db: Connection, commit: TurnCommit, digest: str) -> CommitResult:
+    stamp = first(db, "get_stamp", session_id=commit.session_id, turn_id=commit.turn_id)
+    if stamp["hash"] != digest:
+        raise TurnCommitConflict(commit.session_id, commit.turn_id)
+    return CommitResult(
+        revision=stamp["revision"], turn_index=stamp["turn_index"], agent_frame_id=stamp["agent_frame_id"]
+    )
+
+
+def _complete(db: Connection, commit: TurnCommit) -> None:
     error = None if commit.outcome.error is UNSET else text(commit.outcome.error)
-    uncharge = 0 if commit.charge else 1
+    state, uncharge = batch_end(commit.outcome), 0 if commit.charge else 1
     for completion in commit.completions:
-        rows = held_rows(db, commit.session_id, completion.claim_id, completion.lease_token)
-        if [row["batch_id"] for row in rows] != list(completion.batch_ids):
+        if not completion.batch_ids:
             raise ClaimExpired(commit.session_id, completion.claim_id)
-        for row in rows:
-            end_batch(db, row, batch_end(commit.outcome), commit.now, error=error, uncharge=uncharge)
+        for batch_id in completion.batch_ids:
+            completed = run(
+                db,
+                "complete_batch",
+                batch_id=batch_id,
+                session_id=commit.session_id,
+                claim_id=completion.claim_id,
+                lease_token=completion.lease_token,
+                size=len(completion.batch_ids),
+                state=state,
+                uncharge=uncharge,
+                error=error,
+                now=commit.now,
+            )
+            if completed.rowcount != 1:
+                raise ClaimExpired(commit.session_id, completion.claim_id)
 
 
-def _write_turn(db: sqlite3.Connection, commit: TurnCommit, head: sqlite3.Row, digest: str) -> CommitResult:
-    for seq, message in enumerate(commit.messages, head["message_count"] + 1):
-        run(
-            db,
-            "insert_message",
-            session_id=commit.session_id,
-            seq=seq,
-            message_id=message.message_id,
-            body=text(message),
-        )
+def _write_turn(db: Connection, commit: TurnCommit, head: sqlite3.Row, digest: str) -> CommitResult:
+    count = head["message_count"]
+    if commit.reset:
+        run(db, "delete_messages", session_id=commit.session_id)
+        count = 0
+    rows = [
+        {"session_id": commit.session_id, "seq": seq, "message_id": message.message_id, "body": text(message)}
+        for seq, message in enumerate(commit.messages, count + 1)
+    ]
+    if rows:
+        db.executemany(QUERIES["insert_message"], rows)
+    step = 1 if commit.advances else 0
+    result = CommitResult(
+        revision=head["revision"] + step,
+        turn_index=0 if commit.reset else head["turn_index"] + step,
+        agent_frame_id=head["agent_frame_id"],
+    )
+    usage = head["usage"]
     run(
         db,
         "update_head",
         session_id=commit.session_id,
-        expected=commit.expected_revision,
-        appended=len(commit.messages),
-        usage=text(add_usage(decode(head["usage"], Usage), commit.usage)),
+        revision=result.revision,
+        turn_index=result.turn_index,
+        message_count=count + len(rows),
+        usage=usage if commit.usage == _NO_USAGE else text(add_usage(decode(usage, Usage), commit.usage)),
+        tools=None if commit.tools is None else text(commit.tools),
+        reset=commit.reset,
         title=commit.title,
         now=commit.now,
-        touched=touch(db),
-    )
-    result = CommitResult(
-        revision=head["revision"] + 1,
-        turn_index=head["turn_index"] + 1,
-        agent_frame_id=head["agent_frame_id"],
+        touched=db.touch(),
+        release=commit.lease is not None,
     )
     run(
         db,
@@ -86,3 +112,6 @@ def _write_turn(db: sqlite3.Connection, commit: TurnCommit, head: sqlite3.Row, d
         agent_frame_id=result.agent_frame_id,
     )
     return result
+
+
+_NO_USAGE = Usage()

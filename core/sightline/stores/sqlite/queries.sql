@@ -4,11 +4,16 @@ UPDATE meta SET value = value + 1 WHERE name = 'incarnation' RETURNING value;
 
 -- name: void_claims
 -- No other owner lives (the file lock proves it): what former owners held is pending again.
-UPDATE batches SET state = 'pending', claim_id = NULL, claim_owner_id = NULL, claim_token = NULL, claim_expires_at_ms = NULL
-WHERE state = 'claimed';
+UPDATE batches SET state = 'pending', claim_id = NULL, claim_owner_id = NULL, claim_token = NULL, claim_size = NULL,
+    claim_generation = NULL, claim_expires_at_ms = NULL
+WHERE ended_at_ms IS NULL AND state = 'claimed';
 
--- name: next_touch
-UPDATE meta SET value = value + 1 WHERE name = 'touches' RETURNING value;
+-- name: void_leases
+-- The same for the lanes. The generation stays.
+UPDATE sessions SET lease_owner_id = NULL, lease_token = NULL, lease_expires_at_ms = 0 WHERE lease_owner_id IS NOT NULL;
+
+-- name: last_touch
+SELECT max(touched) FROM sessions;
 
 -- name: is_deleted
 SELECT 1 FROM deleted_sessions WHERE session_id = :session_id;
@@ -17,13 +22,36 @@ SELECT 1 FROM deleted_sessions WHERE session_id = :session_id;
 SELECT 1 FROM sessions WHERE session_id = :session_id;
 
 -- name: insert_session
-INSERT INTO sessions (session_id, revision, turn_index, message_count, agent_frame_id, policy, metadata, usage, title,
+INSERT INTO sessions (session_id, revision, turn_index, message_count, agent_frame_id, policy, metadata, usage, tools, title,
     created_at_ms, updated_at_ms, touched)
-VALUES (:session_id, 0, 0, 0, :agent_frame_id, :policy, :metadata, :usage, '', :now, :now, :touched);
+VALUES (:session_id, 0, 0, 0, :agent_frame_id, :policy, :metadata, :usage, :tools, '', :now, :now, :touched);
 
 -- name: get_session
-SELECT session_id, revision, turn_index, message_count, agent_frame_id, policy, metadata, usage, title, created_at_ms,
+SELECT session_id, revision, turn_index, message_count, agent_frame_id, policy, metadata, usage, tools, title, created_at_ms,
     updated_at_ms
+FROM sessions WHERE session_id = :session_id;
+
+-- name: get_lane
+SELECT lease_generation, lease_owner_id, lease_token, lease_expires_at_ms FROM sessions WHERE session_id = :session_id;
+
+-- name: set_lane
+UPDATE sessions SET lease_generation = :generation, lease_owner_id = :owner_id, lease_token = :lease_token,
+    lease_expires_at_ms = :expires
+WHERE session_id = :session_id;
+
+-- name: release_lane
+-- Whoever does not rule any more changes nothing.
+UPDATE sessions SET lease_owner_id = NULL, lease_token = NULL, lease_expires_at_ms = 0
+WHERE session_id = :session_id AND lease_generation = :generation AND lease_token = :lease_token;
+
+-- name: touch_session
+-- Work came. No row: there is no such session.
+UPDATE sessions SET updated_at_ms = :now, touched = :touched WHERE session_id = :session_id;
+
+-- name: get_head
+-- All that a commit has to know before it writes: head, lane, and the stamp of this turn if there is one.
+SELECT revision, turn_index, message_count, agent_frame_id, usage, lease_generation, lease_token,
+    (SELECT hash FROM turns WHERE turns.session_id = :session_id AND turn_id = :turn_id) AS stamp
 FROM sessions WHERE session_id = :session_id;
 
 -- name: list_sessions
@@ -47,16 +75,19 @@ DELETE FROM sessions WHERE session_id = :session_id;
 INSERT INTO deleted_sessions (session_id, deleted_at_ms) VALUES (:session_id, :now);
 
 -- name: update_head
--- The head moves only from the revision the turn began with.
-UPDATE sessions SET revision = revision + 1, turn_index = turn_index + 1, message_count = message_count + :appended,
-    usage = :usage, title = CASE title WHEN '' THEN :title ELSE title END, updated_at_ms = :now, touched = :touched
-WHERE session_id = :session_id AND revision = :expected;
-
--- name: touch_session
-UPDATE sessions SET updated_at_ms = :now, touched = :touched WHERE session_id = :session_id;
+UPDATE sessions SET revision = :revision, turn_index = :turn_index, message_count = :message_count, usage = :usage,
+    tools = coalesce(:tools, tools), title = CASE WHEN :reset THEN '' WHEN title = '' THEN :title ELSE title END,
+    updated_at_ms = :now, touched = :touched,
+    lease_owner_id = CASE WHEN :release THEN NULL ELSE lease_owner_id END,
+    lease_token = CASE WHEN :release THEN NULL ELSE lease_token END,
+    lease_expires_at_ms = CASE WHEN :release THEN 0 ELSE lease_expires_at_ms END
+WHERE session_id = :session_id;
 
 -- name: insert_message
 INSERT INTO messages (session_id, seq, message_id, body) VALUES (:session_id, :seq, :message_id, :body);
+
+-- name: delete_messages
+DELETE FROM messages WHERE session_id = :session_id;
 
 -- name: newest_messages
 SELECT seq, body FROM messages WHERE session_id = :session_id AND seq < :before ORDER BY seq DESC LIMIT :limit;
@@ -65,20 +96,28 @@ SELECT seq, body FROM messages WHERE session_id = :session_id AND seq < :before 
 SELECT seq FROM messages WHERE session_id = :session_id AND message_id = :message_id;
 
 -- name: insert_batch
-INSERT INTO batches (batch_id, session_id, source_key, content_hash, state, delivery_policy, slot_policy, merge_key,
-    available_at_ms, enqueued_at_ms, items, ended_at_ms)
-VALUES (:batch_id, :session_id, :source_key, :content_hash, :state, :delivery_policy, :slot_policy, :merge_key,
-    :available_at_ms, :now, :items, :ended_at_ms)
-RETURNING enqueue_seq;
+INSERT INTO batches (batch_id, session_id, source_key, state, delivery_policy, slot_policy, merge_key, available_at_ms,
+    enqueued_at_ms, items, ended_at_ms)
+VALUES (:batch_id, :session_id, :source_key, :state, :delivery_policy, :slot_policy, :merge_key, :available_at_ms, :now,
+    :items, :ended_at_ms);
 
--- name: batch_by_key
-SELECT * FROM batches WHERE session_id = :session_id AND source_key = :source_key;
+-- name: get_key
+SELECT content_hash, batch_id, ended FROM source_keys WHERE session_id = :session_id AND source_key = :source_key;
+
+-- name: put_key
+INSERT INTO source_keys (session_id, source_key, used_at_ms, content_hash, batch_id)
+VALUES (:session_id, :source_key, :now, :content_hash, :batch_id)
+ON CONFLICT DO UPDATE SET used_at_ms = excluded.used_at_ms, content_hash = excluded.content_hash, batch_id = excluded.batch_id;
+
+-- name: use_key
+UPDATE source_keys SET used_at_ms = max(used_at_ms, :now) WHERE session_id = :session_id AND source_key = :source_key;
 
 -- name: batch_by_id
 SELECT * FROM batches WHERE batch_id = :batch_id AND session_id = :session_id;
 
 -- name: count_open
-SELECT count(*) FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL;
+-- No further than it matters.
+SELECT count(*) FROM (SELECT 1 FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL LIMIT :most);
 
 -- name: open_batches
 SELECT * FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL ORDER BY enqueue_seq;
@@ -87,55 +126,65 @@ SELECT * FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL ORD
 SELECT * FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL AND enqueue_seq >= :first ORDER BY enqueue_seq;
 
 -- name: claim_candidates
--- The rows a claim could take, by the same words as claiming.Candidate.is_eligible; the rules decide among them.
+-- The rows a claim could take, by the same words as claiming.Candidate.is_eligible; the rules decide among them. A null
+-- generation, on either side, compares to nothing.
 SELECT * FROM batches
-WHERE session_id = :session_id AND ended_at_ms IS NULL AND available_at_ms <= :now
-    AND (state = 'pending' OR claim_expires_at_ms <= :now)
+WHERE session_id = :session_id AND ended_at_ms IS NULL AND available_at_ms <= :now AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> :generation)
 ORDER BY enqueue_seq LIMIT :limit;
 
 -- name: turn_candidates
 -- The same for the members of a turn that was begun before: it is taken again whole.
 SELECT * FROM batches
-WHERE session_id = :session_id AND ended_at_ms IS NULL AND turn_id = :turn_id AND available_at_ms <= :now
-    AND (state = 'pending' OR claim_expires_at_ms <= :now)
+WHERE session_id = :session_id AND ended_at_ms IS NULL AND turn_id = :turn_id AND available_at_ms <= :now AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> :generation)
 ORDER BY enqueue_seq;
 
--- name: all_candidates
--- Every open row, to say why there is nothing to claim.
-SELECT * FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL ORDER BY enqueue_seq;
+-- name: soonest_batch
+-- Of the open ones. With `a_held_batch`, enough to say why there is nothing to claim.
+SELECT * FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL ORDER BY available_at_ms, enqueue_seq LIMIT 1;
+
+-- name: a_held_batch
+SELECT * FROM batches
+WHERE session_id = :session_id AND ended_at_ms IS NULL AND state = 'claimed' AND claim_expires_at_ms > :now
+    AND (claim_generation <> :generation) IS NOT TRUE
+ORDER BY enqueue_seq LIMIT 1;
 
 -- name: take_batch
 UPDATE batches SET state = 'claimed', turn_id = :turn_id, attempts = attempts + 1, fencing = fencing + 1, claim_id = :claim_id,
-    claim_owner_id = :owner_id, claim_token = :lease_token, claim_expires_at_ms = :expires
-WHERE enqueue_seq = :enqueue_seq AND (state = 'pending' OR claim_expires_at_ms <= :now);
+    claim_owner_id = :owner_id, claim_token = :lease_token, claim_size = :size, claim_generation = :generation,
+    claim_expires_at_ms = :expires
+WHERE enqueue_seq = :enqueue_seq;
 
--- name: held_batches
-SELECT * FROM batches
-WHERE session_id = :session_id AND ended_at_ms IS NULL AND claim_id = :claim_id AND claim_token = :lease_token
-ORDER BY enqueue_seq;
+-- name: held_batch
+SELECT * FROM batches WHERE batch_id = :batch_id AND session_id = :session_id AND ended_at_ms IS NULL AND claim_id = :claim_id AND claim_token = :lease_token;
+
+-- name: renew_batch
+UPDATE batches SET claim_expires_at_ms = :expires
+WHERE batch_id = :batch_id AND session_id = :session_id AND ended_at_ms IS NULL AND claim_id = :claim_id AND claim_token = :lease_token;
 
 -- name: release_batch
 UPDATE batches SET state = 'pending', attempts = attempts - :uncharge, claim_id = NULL, claim_owner_id = NULL,
-    claim_token = NULL, claim_expires_at_ms = NULL
+    claim_token = NULL, claim_size = NULL, claim_generation = NULL, claim_expires_at_ms = NULL
 WHERE enqueue_seq = :enqueue_seq;
 
--- name: end_batch
+-- name: complete_batch
+-- Only as part of a whole claim: who proves fewer or more rows than it has completes none.
 UPDATE batches SET state = :state, attempts = attempts - :uncharge, error = :error, ended_at_ms = :now, claim_id = NULL,
-    claim_owner_id = NULL, claim_token = NULL, claim_expires_at_ms = NULL
-WHERE enqueue_seq = :enqueue_seq;
+    claim_owner_id = NULL, claim_token = NULL, claim_size = NULL, claim_generation = NULL, claim_expires_at_ms = NULL
+WHERE batch_id = :batch_id AND session_id = :session_id AND ended_at_ms IS NULL AND claim_id = :claim_id AND claim_token = :lease_token
+    AND claim_size = :size;
+
+-- name: cancel_batch
+UPDATE batches SET state = 'cancelled', ended_at_ms = :now WHERE enqueue_seq = :enqueue_seq;
+
+-- name: claimed_batch
+SELECT * FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL AND state = 'claimed' ORDER BY enqueue_seq LIMIT 1;
+
+-- name: batch_of_turn
+SELECT * FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL AND turn_id = :turn_id ORDER BY enqueue_seq LIMIT 1;
 
 -- name: mark_cancel_requested
 UPDATE batches SET cancel_requested = :reason
 WHERE session_id = :session_id AND ended_at_ms IS NULL AND turn_id = :turn_id AND cancel_requested IS NULL;
-
--- name: is_key_cancelled
-SELECT 1 FROM cancelled_keys WHERE session_id = :session_id AND source_key = :source_key;
-
--- name: cancel_key
-INSERT INTO cancelled_keys (session_id, source_key, at_ms) VALUES (:session_id, :source_key, :now) ON CONFLICT DO NOTHING;
-
--- name: purge_cancelled_keys
-DELETE FROM cancelled_keys WHERE at_ms < :before;
 
 -- name: list_all
 SELECT * FROM (SELECT * FROM batches WHERE session_id = :session_id ORDER BY enqueue_seq DESC LIMIT :limit) ORDER BY enqueue_seq;
@@ -146,20 +195,47 @@ SELECT * FROM (
     ORDER BY enqueue_seq DESC LIMIT :limit
 ) ORDER BY enqueue_seq;
 
+-- name: peek_claimable
+-- What was claimed under a lease that ended is free as well.
+SELECT EXISTS (
+    SELECT 1 FROM batches JOIN sessions USING (session_id)
+    WHERE session_id = :session_id AND ended_at_ms IS NULL AND available_at_ms <= :now
+        AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> lease_generation
+            OR (claim_generation IS NOT NULL AND lease_expires_at_ms <= :now))
+);
+
 -- name: claimable_sessions
-SELECT session_id FROM (
-    SELECT session_id, enqueue_seq FROM batches WHERE state = 'pending' AND available_at_ms <= :now
+-- From session to session by the index of open work, not from row to row: a session costs the same however much it holds.
+WITH RECURSIVE busy (id) AS (
+    SELECT min(session_id) FROM batches WHERE ended_at_ms IS NULL AND session_id > :after
     UNION ALL
-    SELECT session_id, enqueue_seq FROM batches WHERE state = 'claimed' AND claim_expires_at_ms <= :now AND available_at_ms <= :now
+    SELECT (SELECT min(session_id) FROM batches WHERE ended_at_ms IS NULL AND session_id > busy.id) FROM busy WHERE busy.id IS NOT NULL
 )
-GROUP BY session_id ORDER BY min(enqueue_seq) LIMIT :limit;
+SELECT id FROM busy WHERE id IS NOT NULL AND EXISTS (
+    SELECT 1 FROM batches JOIN sessions USING (session_id)
+    WHERE session_id = busy.id AND ended_at_ms IS NULL AND available_at_ms <= :now
+        AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> lease_generation
+            OR (claim_generation IS NOT NULL AND lease_expires_at_ms <= :now))
+) LIMIT :limit;
 
 -- name: next_due
-SELECT min(available_at_ms) FROM batches WHERE state = 'pending' AND available_at_ms > :now;
+SELECT min(available_at_ms) FROM batches
+WHERE ended_at_ms IS NULL AND available_at_ms > enqueued_at_ms AND available_at_ms > :now AND state = 'pending';
 
--- name: purge_ended
-DELETE FROM batches WHERE enqueue_seq IN (
-    SELECT enqueue_seq FROM batches WHERE ended_at_ms IS NOT NULL AND ended_at_ms < :before ORDER BY ended_at_ms, enqueue_seq LIMIT :limit
+-- name: ended_batches
+SELECT * FROM batches WHERE ended_at_ms IS NOT NULL AND ended_at_ms < :before ORDER BY ended_at_ms, enqueue_seq LIMIT :limit;
+
+-- name: end_key
+-- The batch goes, its key stays.
+UPDATE source_keys SET ended = :ended WHERE session_id = :session_id AND source_key = :source_key;
+
+-- name: delete_batch
+DELETE FROM batches WHERE enqueue_seq = :enqueue_seq;
+
+-- name: purge_keys
+DELETE FROM source_keys WHERE (session_id, source_key) IN (
+    SELECT session_id, source_key FROM source_keys
+    WHERE (batch_id IS NULL OR ended IS NOT NULL) AND used_at_ms < :before ORDER BY used_at_ms, session_id, source_key LIMIT :limit
 );
 
 -- name: get_stamp

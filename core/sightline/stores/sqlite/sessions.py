@@ -14,13 +14,16 @@ from sightline.session.model import (
     SessionPage,
     SessionRecord,
     Status,
+    Tools,
     Usage,
 )
 from sightline.session.rules import status_of
+from sightline.stores.sqlite.connection import Connection
 from sightline.stores.sqlite.rows import batch_of, decode, message_of, record_of, text
 from sightline.stores.sqlite.statements import first, run
 
 __all__ = [
+    "absent",
     "create_session",
     "delete_session",
     "head_of",
@@ -28,13 +31,12 @@ __all__ = [
     "load_session",
     "page_messages",
     "require_session",
-    "touch",
 ]
 
 _NEWEST = 2**63 - 1
 
 
-def create_session(db: sqlite3.Connection, new: NewSession, now: int) -> SessionRecord:
+def create_session(db: Connection, new: NewSession, now: int) -> SessionRecord:
     if first(db, "is_deleted", session_id=new.session_id):
         raise SessionDeleted(new.session_id)
     if first(db, "session_exists", session_id=new.session_id):
@@ -47,13 +49,14 @@ def create_session(db: sqlite3.Connection, new: NewSession, now: int) -> Session
         policy=text(new.policy),
         metadata=text(new.metadata),
         usage=text(Usage()),
+        tools=text(Tools()),
         now=now,
-        touched=touch(db),
+        touched=db.touch(),
     )
     return record_of(first(db, "get_session", session_id=new.session_id))
 
 
-def load_session(db: sqlite3.Connection, session_id: str, newest: int) -> SessionState:
+def load_session(db: Connection, session_id: str, newest: int) -> SessionState:
     head = head_of(db, session_id)
     messages = _messages(db, session_id, _NEWEST, newest)
     return SessionState(
@@ -64,7 +67,7 @@ def load_session(db: sqlite3.Connection, session_id: str, newest: int) -> Sessio
     )
 
 
-def list_sessions(db: sqlite3.Connection, limit: int, after: int | None, status: Status | None) -> SessionPage:
+def list_sessions(db: Connection, limit: int, after: int | None, status: Status | None) -> SessionPage:
     rows = run(
         db, "list_sessions", after=_NEWEST if after is None else after, status=status, limit=limit + 1
     ).fetchall()
@@ -73,7 +76,7 @@ def list_sessions(db: sqlite3.Connection, limit: int, after: int | None, status:
     return SessionPage(tuple(_entry(row) for row in page), str(page[-1]["touched"]) if more and page else None)
 
 
-def page_messages(db: sqlite3.Connection, session_id: str, before: str | None, limit: int) -> MessagePage:
+def page_messages(db: Connection, session_id: str, before: str | None, limit: int) -> MessagePage:
     require_session(db, session_id)
     end = _NEWEST
     if before is not None:
@@ -87,35 +90,31 @@ def page_messages(db: sqlite3.Connection, session_id: str, before: str | None, l
     return MessagePage(page, page[0].message_id if more and page else None)
 
 
-def delete_session(db: sqlite3.Connection, session_id: str, now: int) -> None:
+def delete_session(db: Connection, session_id: str, now: int) -> None:
     require_session(db, session_id)
     run(db, "delete_session", session_id=session_id)
     run(db, "fence_session", session_id=session_id, now=now)
 
 
-def touch(db: sqlite3.Connection) -> int:
-    """The next number of the order in which sessions were active."""
-    return int(first(db, "next_touch")[0])
-
-
-def head_of(db: sqlite3.Connection, session_id: str) -> sqlite3.Row:
+def head_of(db: Connection, session_id: str) -> sqlite3.Row:
     row: sqlite3.Row | None = first(db, "get_session", session_id=session_id)
     if row is None:
-        raise _absent(db, session_id)
+        raise absent(db, session_id)
     return row
 
 
-def require_session(db: sqlite3.Connection, session_id: str) -> None:
+def require_session(db: Connection, session_id: str) -> None:
     if first(db, "session_exists", session_id=session_id) is None:
-        raise _absent(db, session_id)
+        raise absent(db, session_id)
 
 
-def _absent(db: sqlite3.Connection, session_id: str) -> SessionDeleted | SessionNotFound:
+def absent(db: Connection, session_id: str) -> SessionDeleted | SessionNotFound:
+    """Why there is no such session."""
     deleted = first(db, "is_deleted", session_id=session_id) is not None
     return SessionDeleted(session_id) if deleted else SessionNotFound(session_id)
 
 
-def _messages(db: sqlite3.Connection, session_id: str, before: int, limit: int) -> list[sqlite3.Row]:
+def _messages(db: Connection, session_id: str, before: int, limit: int) -> list[sqlite3.Row]:
     rows = run(db, "newest_messages", session_id=session_id, before=before, limit=limit).fetchall()
     rows.reverse()
     return rows

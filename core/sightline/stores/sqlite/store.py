@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -15,10 +15,20 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sightline.errors import StartupError, StoreUnavailable
 from sightline.observation.model import SessionState
 from sightline.queue.model import Batch, Boundary, Cancellation, Claim, Draft, Enqueued, NothingClaimed
-from sightline.queue.rules import content_hash
-from sightline.session.model import MessagePage, NewSession, SessionPage, SessionRecord, Status
-from sightline.stores.sqlite import batches, cancelling, claims, commits, sessions
+from sightline.queue.rules import check_draft, content_hash
+from sightline.session.model import (
+    LaneBusy,
+    LeaseRequest,
+    MessagePage,
+    NewSession,
+    SessionLease,
+    SessionPage,
+    SessionRecord,
+    Status,
+)
+from sightline.stores.sqlite import batches, cancelling, claims, commits, leases, sessions
 from sightline.stores.sqlite.connection import (
+    Connection,
     Lock,
     Synchronous,
     connect,
@@ -57,7 +67,7 @@ def migrate(path: Path) -> tuple[int, int]:
 class SqliteStore:
     """See the ports for what every method promises. Made with `open`; holds the file's lock until `close`."""
 
-    def __init__(self, lock: Lock, writing: sqlite3.Connection, reading: sqlite3.Connection, incarnation: int) -> None:
+    def __init__(self, lock: Lock, writing: Connection, reading: Connection, incarnation: int) -> None:
         self.incarnation = incarnation
         self._lock = lock
         self._writer = Writer(writing)
@@ -72,7 +82,7 @@ class SqliteStore:
         Raises StartupError with nothing left open.
         """
         lock = Lock(path)
-        opened: list[sqlite3.Connection] = []
+        opened: list[Connection] = []
         try:
             writing = connect(path, synchronous)
             opened.append(writing)
@@ -80,6 +90,8 @@ class SqliteStore:
             with transaction(writing):
                 incarnation = int(first(writing, "bump_incarnation")[0])
                 run(writing, "void_claims")
+                run(writing, "void_leases")
+                writing.last_touch = first(writing, "last_touch")[0] or 0
             reading = connect(path, synchronous, read_only=True)
             opened.append(reading)
         except (sqlite3.Error, OSError, StartupError) as error:
@@ -105,7 +117,7 @@ class SqliteStore:
 
     async def _read(
         self,
-        work: Callable[Concatenate[sqlite3.Connection, _P], _T],
+        work: Callable[Concatenate[Connection, _P], _T],
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
@@ -146,11 +158,25 @@ class SqliteStore:
     async def delete_session(self, session_id: str, now: int, then: Callable[[None], None]) -> None:
         await self._writer.submit(lambda db: sessions.delete_session(db, session_id, now), then)
 
+    async def acquire_lease(
+        self, session_id: str, *, owner_id: str, lease_token: str, now: int, ttl_ms: int
+    ) -> SessionLease | LaneBusy:
+        return await self._writer.submit(
+            lambda db: leases.acquire_lease(db, session_id, owner_id, lease_token, now, ttl_ms)
+        )
+
+    async def renew_lease(self, lease: SessionLease, *, now: int, ttl_ms: int) -> SessionLease:
+        return await self._writer.submit(lambda db: leases.renew_lease(db, lease, now, ttl_ms))
+
+    async def release_lease(self, lease: SessionLease) -> None:
+        await self._writer.submit(lambda db: leases.release_lease(db, lease))
+
     # Queue
 
     async def enqueue(
         self, draft: Draft, *, batch_id: str, now: int, max_open: int, then: Callable[[Enqueued], None]
     ) -> Enqueued:
+        check_draft(draft)
         fingerprint = content_hash(draft)
         return await self._writer.submit(
             lambda db: batches.enqueue(db, draft, fingerprint, batch_id, now, max_open), then
@@ -168,8 +194,10 @@ class SqliteStore:
         ttl_ms: int,
         max_batches: int,
         then: Callable[[Claim], None],
+        lease: SessionLease | LeaseRequest | None = None,
+        batch_ids: Sequence[str] | None = None,
     ) -> Claim | NothingClaimed:
-        def work(db: sqlite3.Connection) -> Claim | NothingClaimed:
+        def work(db: Connection) -> Claim | NothingClaimed:
             return claims.claim(
                 db,
                 session_id,
@@ -180,6 +208,8 @@ class SqliteStore:
                 now=now,
                 ttl_ms=ttl_ms,
                 max_batches=max_batches,
+                lease=lease,
+                batch_ids=batch_ids,
             )
 
         def claimed(result: Claim | NothingClaimed) -> None:
@@ -187,6 +217,9 @@ class SqliteStore:
                 then(result)
 
         return await self._writer.submit(work, claimed)
+
+    async def renew(self, claim: Claim, *, now: int, ttl_ms: int) -> Claim:
+        return await self._writer.submit(lambda db: claims.renew(db, claim, now, ttl_ms))
 
     async def abandon(self, claim: Claim, *, charge: bool, then: Callable[[tuple[Batch, ...]], None]) -> None:
         await self._writer.submit(lambda db: claims.abandon(db, claim, charge), then)
@@ -214,7 +247,7 @@ class SqliteStore:
         now: int,
         then: Callable[[Cancellation], None],
     ) -> Cancellation:
-        def work(db: sqlite3.Connection) -> Cancellation:
+        def work(db: Connection) -> Cancellation:
             return cancelling.request_cancel(
                 db, session_id, turn_id=turn_id, source_key=source_key, reason=reason, now=now
             )
@@ -227,14 +260,20 @@ class SqliteStore:
     async def list_batches(self, session_id: str, *, pending_only: bool, limit: int) -> tuple[Batch, ...]:
         return await self._read(batches.list_batches, session_id, pending_only, limit)
 
-    async def claimable_sessions(self, now: int, limit: int) -> tuple[str, ...]:
-        return await self._read(batches.claimable_sessions, now, limit)
+    async def peek_claimable(self, session_id: str, now: int) -> bool:
+        return await self._read(batches.peek_claimable, session_id, now)
+
+    async def claimable_sessions(self, now: int, limit: int, after: str = "") -> tuple[str, ...]:
+        return await self._read(batches.claimable_sessions, now, limit, after)
 
     async def next_due(self, now: int) -> int | None:
         return await self._read(batches.next_due, now)
 
     async def purge_ended(self, before: int, limit: int) -> int:
         return await self._writer.submit(lambda db: batches.purge_ended(db, before, limit))
+
+    async def purge_keys(self, before: int, limit: int) -> int:
+        return await self._writer.submit(lambda db: batches.purge_keys(db, before, limit))
 
     # Commit
 

@@ -1,7 +1,10 @@
 """The writer thread: all writes go through one connection; those that wait at one moment share a transaction.
 
 A durable commit costs one sync of the disk, however much it holds; so the more callers wait, the cheaper each is.
-Inside the shared transaction every operation has a savepoint: a refusal rolls back its own work and nobody else's.
+A refusal takes back its own work and nobody else's. Operations decide before they write, so nearly always there is
+nothing to take back; when there is, the group is rolled back and done again with a savepoint for each. So an operation
+may run twice, and touches nothing but the database.
+
 Results are handed to the event loop once per group, in commit order.
 """
 
@@ -16,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from sightline.errors import SightlineError, StoreUnavailable
+from sightline.stores.sqlite.connection import Connection
 
 __all__ = ["Writer"]
 
@@ -28,7 +32,7 @@ _MAX_GROUP = 512
 class _Operation(Generic[_T]):
     __slots__ = ("error", "future", "loop", "result", "then", "work")
 
-    def __init__(self, work: Callable[[sqlite3.Connection], _T], then: Callable[[_T], None] | None) -> None:
+    def __init__(self, work: Callable[[Connection], _T], then: Callable[[_T], None] | None) -> None:
         self.work = work
         self.then = then
         self.loop = asyncio.get_running_loop()
@@ -54,7 +58,7 @@ class _Operation(Generic[_T]):
 class Writer:
     """Owns the connection from `start` to `stop`. `submit` is called on an event loop."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._queue: queue.SimpleQueue[_Operation[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="sightline sqlite writer", daemon=True)
@@ -68,7 +72,7 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    async def submit(self, work: Callable[[sqlite3.Connection], _T], then: Callable[[_T], None] | None = None) -> _T:
+    async def submit(self, work: Callable[[Connection], _T], then: Callable[[_T], None] | None = None) -> _T:
         """Run `work` inside a transaction and return its result once that is durable.
 
         A cancelled caller does not stop the work; `then` is called all the same. Raises what `work` raises;
@@ -119,10 +123,8 @@ class Writer:
     def _perform(self, group: list[_Operation[Any]]) -> None:
         self._begun += 1
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            for operation in group:
-                self._perform_one(operation)
-            self._connection.execute("COMMIT")
+            if not self._perform_together(group):
+                self._perform_apart(group)
         except Exception as error:
             _log.error("a group of %d writes failed: %s", len(group), error)
             for operation in group:
@@ -137,6 +139,33 @@ class Writer:
                 loop.call_soon_threadsafe(self._settle, mine, self._begun)
             except RuntimeError:
                 _log.warning("the event loop ended before %d writes were answered", len(group))
+
+    def _perform_together(self, group: list[_Operation[Any]]) -> bool:
+        """The usual way, without savepoints: operations decide before they write, so a refusal leaves nothing behind.
+
+        False when one failed after it had written: then nothing of the group was done.
+        """
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        for operation in group:
+            written = connection.total_changes
+            try:
+                operation.result = operation.work(connection)
+            except Exception as error:
+                if connection.total_changes != written or isinstance(error, sqlite3.Error):
+                    self._roll_back()
+                    return False
+                operation.error = error
+        connection.execute("COMMIT")
+        return True
+
+    def _perform_apart(self, group: list[_Operation[Any]]) -> None:
+        """The same once more, each operation behind a savepoint of its own."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        for operation in group:
+            operation.error = None
+            self._perform_one(operation)
+        self._connection.execute("COMMIT")
 
     def _perform_one(self, operation: _Operation[Any]) -> None:
         connection = self._connection

@@ -190,7 +190,7 @@ async def a_commit_completes_its_whole_claim_or_nothing(store: KernelStore) -> N
     held = await claim(store)
     before = await everything(store)
     whole = held.completion()
-    for batch_ids in (("s:a",), ("s:b",), ("s:b", "s:a"), ("s:a", "s:b", "s:c"), ()):
+    for batch_ids in (("s:a",), ("s:b",), ("s:a", "s:a"), ("s:a", "s:b", "s:c"), ()):
         part = structs.replace(whole, batch_ids=batch_ids)
         await refused(ClaimExpired, commit(store, _with(held, part)))
     assert await everything(store) == before

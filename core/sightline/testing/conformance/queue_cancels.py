@@ -67,10 +67,10 @@ async def work_between_two_attempts_is_ended_by_its_turn_and_not_dropped(store: 
 async def a_key_cancelled_in_advance_is_forgotten_when_its_time_is_over(store: KernelStore) -> None:
     await new_session(store)
     assert (await request_cancel(store, key="k")).state == "will_cancel"
-    assert await store.purge_ended(NOW, 10) == 0
+    assert await store.purge_keys(NOW, 10) == 0
     assert (await offer(store, draft("kept", key="k"))).batch.state is BatchState.CANCELLED
     assert (await request_cancel(store, key="l")).state == "will_cancel"
-    await store.purge_ended(NOW + 1, 10)
+    assert await store.purge_keys(NOW + 1, 10) == 1
     assert (await offer(store, draft("late", key="l"))).batch.state is BatchState.PENDING
 
 

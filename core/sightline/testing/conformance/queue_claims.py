@@ -43,7 +43,7 @@ async def a_claim_takes_the_head_and_says_everything_about_it(store: KernelStore
     held = await claim(store, owner="me", turn="t7", token="secret", now=NOW + 1, ttl_ms=900_000)
     assert held.session_id == "s"
     assert (held.owner_id, held.lease_token, held.turn_id, held.attempt) == ("me", "secret", "t7", 1)
-    assert (held.claimed_at_ms, held.expires_at_ms) == (NOW + 1, NOW + 900_001)
+    assert (held.claimed_at_epoch_ms, held.expires_at_epoch_ms) == (NOW + 1, NOW + 900_001)
     assert held.claim_id == f"qwc:{first.enqueue_seq}:{held.fencing_token}"
     assert held.cancel_requested is None
     assert _names(held) == ["s:first"]

@@ -224,11 +224,17 @@ async def claimable_sessions_are_those_with_work_whose_time_has_come_and_nobody_
     await enqueue(store, "work", session_id="ended")
     await store.cancel_batch("ended", "ended:work", now=NOW, then=ignored)
     await claim(store, session_id="held", ttl_ms=100)
-    assert await store.claimable_sessions(NOW, 10) == ("ready", "both")
-    assert await store.claimable_sessions(NOW + 1, 10) == ("late", "both", "ready")
-    assert await store.claimable_sessions(NOW + 99, 10) == ("late", "both", "ready")
-    assert await store.claimable_sessions(NOW + 100, 10) == ("late", "held", "both", "ready")
-    assert await store.claimable_sessions(NOW + 100, 2) == ("late", "held")
+    assert await store.claimable_sessions(NOW, 10) == ("both", "ready")
+    assert await store.claimable_sessions(NOW + 1, 10) == ("both", "late", "ready")
+    assert await store.claimable_sessions(NOW + 99, 10) == ("both", "late", "ready")
+    assert await store.claimable_sessions(NOW + 100, 10) == ("both", "held", "late", "ready")
+    assert await store.claimable_sessions(NOW + 100, 2) == ("both", "held")
+    assert await store.claimable_sessions(NOW + 100, 2, "held") == ("late", "ready")
+    assert await store.claimable_sessions(NOW + 100, 2, "ready") == ()
+    for name, ready in (("empty", False), ("late", False), ("held", False), ("ready", True), ("nobody", False)):
+        assert await store.peek_claimable(name, NOW) is ready
+    assert await store.peek_claimable("late", NOW + 1)
+    assert await store.peek_claimable("held", NOW + 100)
 
 
 async def the_next_due_time_is_that_of_the_earliest_delayed_work(store: KernelStore) -> None:
@@ -259,4 +265,5 @@ async def ended_work_is_forgotten_after_its_time_the_oldest_first(store: KernelS
     left = await store.list_batches("s", pending_only=False, limit=10)
     assert [batch.batch_id for batch in left] == ["s:third", "s:open"]
     assert await store.purge_ended(NOW + 10**9, 10) == 1
-    assert not (await offer(store, draft("first", key="key of first"))).replayed
+    open_left = await store.list_batches("s", pending_only=False, limit=10)
+    assert [batch.batch_id for batch in open_left] == ["s:open"]

@@ -73,7 +73,9 @@ def draft(text: str = "work", *, session_id: str = "s", key: str | None = None, 
 
 async def offer(store: KernelStore, work: Draft, *, now: int = NOW, max_open: int = 1_000) -> Enqueued:
     """Enqueue a draft. The batch is called by its session and text, `s:work`."""
-    item = work.payloads[0].input.items[0]
+    payload = work.payloads[0]
+    assert isinstance(payload, TurnInputPayload)
+    item = payload.input.items[0]
     assert isinstance(item, TextItem)
     batch_id = f"{work.session_id}:{item.text}"
     return await store.enqueue(work, batch_id=batch_id, now=now, max_open=max_open, then=ignored)

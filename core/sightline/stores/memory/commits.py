@@ -1,0 +1,73 @@
+"""The one transaction in which a turn becomes history. Its order is told in `sightline.turn.commit`."""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from sightline.errors import ClaimExpired, HeadConflict, LeaseLost, TurnCommitConflict
+from sightline.session.leasing import is_lost
+from sightline.session.model import SessionRecord
+from sightline.session.rules import add_usage
+from sightline.stores.memory.sessions import release_lease
+from sightline.stores.memory.state import Row, Session, Stamp, State
+from sightline.turn.commit import CommitResult, TurnCommit, stamp_hash
+from sightline.turn.rules import batch_end
+
+__all__ = ["commit_turn"]
+
+
+def commit_turn(state: State, commit: TurnCommit) -> CommitResult:
+    session = state.session(commit.session_id)
+    digest = stamp_hash(commit)
+    stamp = session.stamps.get(commit.turn_id)
+    if stamp is not None:
+        if stamp.hash != digest:
+            raise TurnCommitConflict(commit.session_id, commit.turn_id)
+        return stamp.result
+    if session.record.revision != commit.expected_revision:
+        raise HeadConflict(commit.session_id, commit.expected_revision, session.record.revision)
+    if commit.lease is not None and is_lost(session.lane, commit.lease):
+        raise LeaseLost(commit.session_id, commit.lease.generation)
+    rows = _held(session, commit)
+    for row in rows:
+        row.end(batch_end(commit.outcome), commit.now)
+        attempts = row.batch.attempts if commit.charge else row.batch.attempts - 1
+        row.batch = structs.replace(row.batch, attempts=attempts, error=commit.outcome.error)
+    if commit.reset:
+        session.messages.clear()
+    session.messages.extend(commit.messages)
+    session.record = _advanced(session, commit)
+    session.touched = state.touch()
+    result = CommitResult(
+        revision=session.record.revision,
+        turn_index=session.record.turn_index,
+        agent_frame_id=session.record.agent_frame_id,
+    )
+    session.stamps[commit.turn_id] = Stamp(digest, commit.outcome.status, result)
+    if commit.lease is not None:
+        release_lease(state, commit.lease)
+    return result
+
+
+def _held(session: Session, commit: TurnCommit) -> list[Row]:
+    rows: list[Row] = []
+    for completion in commit.completions:
+        held = session.held(completion.claim_id, completion.lease_token)
+        if not held or sorted(row.batch.batch_id for row in held) != sorted(completion.batch_ids):
+            raise ClaimExpired(commit.session_id, completion.claim_id)
+        rows.extend(held)
+    return rows
+
+
+def _advanced(session: Session, commit: TurnCommit) -> SessionRecord:
+    record = session.record
+    step = 1 if commit.advances else 0
+    return structs.replace(
+        record,
+        revision=record.revision + step,
+        turn_index=0 if commit.reset else record.turn_index + step,
+        usage=add_usage(record.usage, commit.usage),
+        title="" if commit.reset else record.title or commit.title,
+        tools=record.tools if commit.tools is None else commit.tools,
+        updated_at_ms=commit.now,
+    )

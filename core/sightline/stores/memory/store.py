@@ -1,0 +1,179 @@
+"""The adapter: each port method as one synchronous step, so it is atomic by construction.
+
+Everything that could fail is decided before anything is changed. `then` is called before the caller resumes, as the
+ports want it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sightline.clock import Clock
+from sightline.observation.model import SessionState
+from sightline.queue.model import Batch, Boundary, Cancellation, Claim, Draft, Enqueued, NothingClaimed
+from sightline.session.model import (
+    LaneBusy,
+    LeaseRequest,
+    MessagePage,
+    NewSession,
+    SessionLease,
+    SessionPage,
+    SessionRecord,
+    Status,
+)
+from sightline.stores.memory import batches, cancelling, claims, commits, sessions
+from sightline.stores.memory.state import State
+from sightline.turn.commit import CommitResult, TurnCommit
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore:
+    """See the ports for what every method promises."""
+
+    def __init__(self, clock: Clock) -> None:
+        # Where nothing is kept, the time of creation is the only number that grows from life to life.
+        self.incarnation = clock.now_ms()
+        self._state = State()
+
+    async def close(self) -> None:
+        pass
+
+    # Sessions
+
+    async def create_session(self, new: NewSession, now: int, then: Callable[[SessionRecord], None]) -> SessionRecord:
+        record = sessions.create_session(self._state, new, now)
+        then(record)
+        return record
+
+    async def load_session(self, session_id: str, newest: int) -> SessionState:
+        return sessions.load_session(self._state, session_id, newest)
+
+    async def list_sessions(self, *, limit: int, after: int | None, status: Status | None) -> SessionPage:
+        return sessions.list_sessions(self._state, limit, after, status)
+
+    async def page_messages(self, session_id: str, *, before: str | None, limit: int) -> MessagePage:
+        return sessions.page_messages(self._state, session_id, before, limit)
+
+    async def delete_session(self, session_id: str, now: int, then: Callable[[None], None]) -> None:
+        sessions.delete_session(self._state, session_id)
+        then(None)
+
+    async def acquire_lease(
+        self, session_id: str, *, owner_id: str, lease_token: str, now: int, ttl_ms: int
+    ) -> SessionLease | LaneBusy:
+        return sessions.acquire_lease(self._state, session_id, owner_id, lease_token, now, ttl_ms)
+
+    async def renew_lease(self, lease: SessionLease, *, now: int, ttl_ms: int) -> SessionLease:
+        return sessions.renew_lease(self._state, lease, now, ttl_ms)
+
+    async def release_lease(self, lease: SessionLease) -> None:
+        sessions.release_lease(self._state, lease)
+
+    # Queue
+
+    async def enqueue(
+        self, draft: Draft, *, batch_id: str, now: int, max_open: int, then: Callable[[Enqueued], None]
+    ) -> Enqueued:
+        stored = batches.enqueue(self._state, draft, batch_id, now, max_open)
+        then(stored)
+        return stored
+
+    async def claim(
+        self,
+        session_id: str,
+        boundary: Boundary,
+        *,
+        owner_id: str,
+        turn_id: str,
+        lease_token: str,
+        now: int,
+        ttl_ms: int,
+        max_batches: int,
+        then: Callable[[Claim], None],
+        lease: SessionLease | LeaseRequest | None = None,
+        batch_ids: Sequence[str] | None = None,
+    ) -> Claim | NothingClaimed:
+        claim = claims.claim(
+            self._state,
+            session_id,
+            boundary,
+            owner_id=owner_id,
+            turn_id=turn_id,
+            lease_token=lease_token,
+            now=now,
+            ttl_ms=ttl_ms,
+            max_batches=max_batches,
+            lease=lease,
+            batch_ids=batch_ids,
+        )
+        if isinstance(claim, Claim):
+            then(claim)
+        return claim
+
+    async def renew(self, claim: Claim, *, now: int, ttl_ms: int) -> Claim:
+        return claims.renew(self._state, claim, now, ttl_ms)
+
+    async def abandon(self, claim: Claim, *, charge: bool, then: Callable[[tuple[Batch, ...]], None]) -> None:
+        then(claims.abandon(self._state, claim, charge))
+
+    async def cancel_batch(self, session_id: str, batch_id: str, *, now: int, then: Callable[[Batch], None]) -> Batch:
+        batch = cancelling.cancel_batch(self._state, session_id, batch_id, now)
+        then(batch)
+        return batch
+
+    async def cancel_from(
+        self,
+        session_id: str,
+        batch_id: str,
+        *,
+        now: int,
+        then: Callable[[tuple[tuple[Batch, ...], tuple[Batch, ...]]], None],
+    ) -> tuple[tuple[Batch, ...], tuple[Batch, ...]]:
+        both = cancelling.cancel_from(self._state, session_id, batch_id, now)
+        then(both)
+        return both
+
+    async def request_cancel(
+        self,
+        session_id: str,
+        *,
+        turn_id: str | None,
+        source_key: str | None,
+        reason: str,
+        now: int,
+        then: Callable[[Cancellation], None],
+    ) -> Cancellation:
+        answer = cancelling.request_cancel(
+            self._state, session_id, turn_id=turn_id, source_key=source_key, reason=reason, now=now
+        )
+        then(answer)
+        return answer
+
+    async def get_batch(self, session_id: str, batch_id: str) -> Batch:
+        return self._state.row(session_id, batch_id).batch
+
+    async def list_batches(self, session_id: str, *, pending_only: bool, limit: int) -> tuple[Batch, ...]:
+        return batches.list_batches(self._state, session_id, pending_only, limit)
+
+    async def peek_claimable(self, session_id: str, now: int) -> bool:
+        return batches.peek_claimable(self._state, session_id, now)
+
+    async def claimable_sessions(self, now: int, limit: int, after: str = "") -> tuple[str, ...]:
+        return batches.claimable_sessions(self._state, now, limit, after)
+
+    async def next_due(self, now: int) -> int | None:
+        return batches.next_due(self._state, now)
+
+    async def purge_ended(self, before: int, limit: int) -> int:
+        return batches.purge_ended(self._state, before, limit)
+
+    async def purge_keys(self, before: int, limit: int) -> int:
+        return batches.purge_keys(self._state, before, limit)
+
+    # Commit
+
+    async def commit(self, commit: TurnCommit, then: Callable[[CommitResult], None]) -> CommitResult:
+        result = commits.commit_turn(self._state, commit)
+        then(result)
+        return result
