@@ -22,6 +22,7 @@ from sightline.testing.clock import ManualClock, settled
 from sightline.testing.faults import Faults, faulty
 from sightline.testing.ids import CountingIds
 from sightline.turn.agent import Agent, Turn
+from sightline.turn.commands import ToolSource
 
 
 @dataclass
@@ -54,6 +55,7 @@ def draft(text: str, *, session_id: str = "s", key: str | None = None, **options
 async def running(
     agent: Agent | None,
     *,
+    tools: ToolSource | None = None,
     store: KernelStore | None = None,
     limits: Limits | None = None,
     bounds: ReplayBounds | None = None,
@@ -66,7 +68,13 @@ async def running(
     store = MemoryStore(clock) if store is None else store
     replay = MemoryReplayStore(clock, store.incarnation, bounds)
     kernel = Kernel(
-        store=faulty(store, faults), replay=replay, agent=agent, clock=clock, ids=CountingIds(), limits=limits
+        store=faulty(store, faults),
+        replay=replay,
+        agent=agent,
+        tools=tools,
+        clock=clock,
+        ids=CountingIds(),
+        limits=limits,
     )
     world = World(kernel, store, replay, clock, faults)
     try:

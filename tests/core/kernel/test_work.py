@@ -274,8 +274,8 @@ async def test_work_that_ends_while_the_store_is_asked_for_it_is_not_waited_for_
 
         async def ends_behind_the_answer(session_id: str, batch_id: str) -> Batch:
             answer = await asked(session_id, batch_id)
-            handle = await world.kernel._handle(session_id)
-            handle.settle_batches([structs.replace(answer, state=BatchState.COMPLETED)])
+            async with world.kernel.opened(session_id) as handle:
+                handle.settle_batches([structs.replace(answer, state=BatchState.COMPLETED)])
             return answer
 
         world.store.get_batch = ends_behind_the_answer  # type: ignore[method-assign]
