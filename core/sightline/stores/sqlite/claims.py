@@ -49,7 +49,8 @@ def claim(
         return NothingClaimed("lane_busy", granted.expires_at_ms)
     if isinstance(lease, LeaseRequest) and granted is not None:
         write_lease(db, granted)
-    head, rows = chosen[0], chosen
+    rows, before = chosen
+    head = rows[0]
     claim_id = f"qwc:{head['enqueue_seq']}:{head['fencing'] + 1}"
     the_turn = head["turn_id"] or turn_id
     for row in rows:
@@ -66,7 +67,8 @@ def claim(
             enqueue_seq=row["enqueue_seq"],
         )
     batches = tuple(
-        batch_of(row, state=BatchState.CLAIMED, turn_id=the_turn, attempts=row["attempts"] + 1) for row in rows
+        structs.replace(batch, state=BatchState.CLAIMED, turn_id=the_turn, attempts=batch.attempts + 1)
+        for batch in before
     )
     requests = (row["cancel_requested"] for row in rows)
     return Claim(
@@ -110,16 +112,17 @@ def _select(
     now: int,
     generation: int | None,
     batch_ids: Sequence[str] | None,
-) -> list[sqlite3.Row] | NothingClaimed:
+) -> tuple[list[sqlite3.Row], tuple[Batch, ...]] | NothingClaimed:
+    """The rows to take and the batches they are, by sequence."""
     rows = _candidates(db, session_id, limit, now, generation)
     candidates = [Candidate(batch_of(row), row["claim_expires_at_ms"], row["claim_generation"]) for row in rows]
     chosen = select(candidates, boundary, limit, now, generation=generation, only=batch_ids)
     if isinstance(chosen, NothingClaimed):
         return chosen
-    if len(chosen) == len(rows):
-        return rows
-    taken = {batch.batch_id for batch in chosen}
-    return [row for row in rows if row["batch_id"] in taken]
+    if len(chosen) < len(rows):
+        taken = {batch.batch_id for batch in chosen}
+        rows = [row for row in rows if row["batch_id"] in taken]
+    return rows, chosen
 
 
 def _candidates(db: Connection, session_id: str, limit: int, now: int, generation: int | None) -> list[sqlite3.Row]:

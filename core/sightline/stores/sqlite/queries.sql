@@ -68,7 +68,14 @@ WHERE :status IS NULL
     OR (:status = 'idle' AND claimed = 0 AND pending = 0)
 ORDER BY touched DESC LIMIT :limit;
 
+-- name: delete_batches
+DELETE FROM batches WHERE session_id = :session_id;
+
+-- name: delete_keys
+DELETE FROM source_keys WHERE session_id = :session_id;
+
 -- name: delete_session
+-- Messages and stamps go with it.
 DELETE FROM sessions WHERE session_id = :session_id;
 
 -- name: fence_session
