@@ -23,7 +23,7 @@ from sightline.observation.model import Observation, newest
 from sightline.observation.port import SessionLoader
 from sightline.observation.replay import LiveReplayStore
 from sightline.queue.model import Batch, Cancellation, Draft, Enqueued
-from sightline.queue.runner import QueuedWorkRunner
+from sightline.queue.runner import Idle, QueuedWorkRunner, QueuedWorkRunOutcome, QueuedWorkRunRequest, Submitted
 from sightline.session.model import (
     Message,
     MessagePage,
@@ -119,6 +119,7 @@ class Kernel:
             self._runner = QueuedWorkRunner(
                 self,
                 self.clock,
+                global_gate=False,
                 concurrency=self.limits.concurrency,
                 poll_interval=self.limits.poll_interval,
             )
@@ -417,8 +418,25 @@ class Kernel:
 
     # Host of the runner
 
-    async def run_session(self, session_id: str) -> bool:
-        """Run the session's next turn; true when one ran."""
+    async def run_queued_work(self, request: QueuedWorkRunRequest) -> QueuedWorkRunOutcome:
+        """Run the session's next turn and see it through; with none named, poke the sessions that have ready work."""
+        if request.session_id is None:
+            return await self._poke_claimable(request.reason)
+        if not await self._run_turn(request.session_id):
+            return Idle()
+        assert self._runner is not None, "only a kernel with an agent has a runner"
+        self._runner.complete_session(request.session_id, "turn ended")
+        return Submitted(request.session_id)
+
+    async def _poke_claimable(self, reason: str) -> Idle:
+        assert self._runner is not None, "only a kernel with an agent has a runner"
+        # More than can run: the line is then not empty before the next look.
+        for session_id in await self._store.claimable_sessions(self.clock.now_ms(), 4 * self.limits.concurrency):
+            self._runner.poke_session(session_id, reason)
+        return Idle(await self.next_due())
+
+    async def _run_turn(self, session_id: str) -> bool:
+        """Whether to look again: a turn ran, and there is, or may be, more work."""
         assert self._driver is not None, "only a kernel with an agent has a runner"
 
         async def history(count: int) -> tuple[Message, ...]:
@@ -431,7 +449,8 @@ class Kernel:
                 if handle.stale:
                     await self._refresh(handle)
                 try:
-                    return await self._driver.run(handle, history) is None
+                    # The view has all that came through this kernel; what did not, the poll finds.
+                    return await self._driver.run(handle, history) is None and handle.has_open_work
                 except ClaimExpired:
                     handle.stale = True
                     return True
@@ -449,10 +468,8 @@ class Kernel:
             state = await self._store.load_session(handle.session_id, self.limits.keep_messages)
         handle.refresh(state)
 
-    async def claimable_sessions(self, limit: int) -> tuple[str, ...]:
-        return await self._store.claimable_sessions(self.clock.now_ms(), limit)
-
     async def next_due(self) -> int | None:
+        """When the earliest delayed work comes due, in wall milliseconds. Raises StoreUnavailable."""
         return await self._store.next_due(self.clock.now_ms())
 
     # Housekeeping
