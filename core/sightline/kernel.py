@@ -30,11 +30,19 @@ from sightline.queue.model import (
     CommandPayload,
     Draft,
     Enqueued,
+    NothingClaimed,
     Receipt,
     SessionCommand,
 )
 from sightline.queue.rules import check_draft
-from sightline.queue.runner import QueuedWorkRunner
+from sightline.queue.runner import (
+    Contended,
+    Idle,
+    QueuedWorkRunner,
+    QueuedWorkRunOutcome,
+    QueuedWorkRunRequest,
+    Submitted,
+)
 from sightline.session.model import (
     Attachment,
     Failure,
@@ -135,7 +143,7 @@ class Kernel:
         self._runner: QueuedWorkRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._draining = False
-        self._polled_to = ""
+        self._looked_to = ""
         if agent is not None:
             self._driver = TurnDriver(
                 store=self._store,
@@ -152,6 +160,7 @@ class Kernel:
             self._runner = QueuedWorkRunner(
                 self,
                 self.clock,
+                global_gate=False,
                 concurrency=self.limits.concurrency,
                 poll_interval=self.limits.poll_interval,
             )
@@ -442,34 +451,65 @@ class Kernel:
 
     # Host of the runner
 
-    async def run_session(self, session_id: str) -> bool:
-        """Run the session's next turn; true when one ran."""
+    async def run_queued_work(self, request: QueuedWorkRunRequest) -> QueuedWorkRunOutcome:
+        """Run the session's next turn and see it through; with none named, poke the sessions that have ready work."""
+        if request.session_id is None:
+            return await self._poke_claimable(request.reason)
+        found = await self._run_turn(request.session_id)
+        if isinstance(found, Submitted):
+            assert self._runner is not None, "only a kernel with an agent has a runner"
+            self._runner.complete_session(request.session_id, "turn ended")
+        return found
+
+    async def _poke_claimable(self, reason: str) -> Idle:
+        assert self._runner is not None, "only a kernel with an agent has a runner"
+        # More than can run: the line is then not empty before the next look. Each look goes on behind the last one, so
+        # that whoever comes late in the order of ids comes up as well.
+        limit = 4 * self.limits.concurrency
+        found = await self._store.claimable_sessions(self.clock.now_ms(), limit, self._looked_to)
+        self._looked_to = found[-1] if len(found) == limit else ""
+        for session_id in found:
+            self._runner.poke_session(session_id, reason)
+        return Idle(await self.next_due())
+
+    async def _run_turn(self, session_id: str) -> QueuedWorkRunOutcome:
+        """Submitted means: look again. A turn ran, and there is, or may be, more work."""
         assert self._driver is not None, "only a kernel with an agent has a runner"
 
         async def history(count: int) -> tuple[Message, ...]:
             return (await self._store.page_messages(session_id, before=None, limit=count)).messages
 
         try:
+            if self._handles.get(session_id) is None and not await self._store.peek_claimable(
+                session_id, self.clock.now_ms()
+            ):
+                return Idle()  # nothing is loaded to find that out
             async with self.opened(session_id) as handle:
                 if self._draining:
-                    return False
+                    return Idle()
                 if handle.stale:
                     await self._handles.refresh(handle)
                 try:
-                    return await self._driver.run(handle, history) is None
+                    found = await self._driver.run(handle, history)
                 except ClaimExpired:
                     handle.stale = True
-                    return True
+                    return Submitted(session_id)
         except SightlineError as error:
             if not error.retryable:
                 _log.info("session %s: nothing to run: %s", session_id, error)
-                return False
+                return Idle()
             raise
-
-    async def claimable_sessions(self, limit: int) -> tuple[str, ...]:
-        return await self._store.claimable_sessions(self.clock.now_ms(), limit)
+        match found:
+            case NothingClaimed(reason="lane_busy"):
+                return Contended()
+            case NothingClaimed():
+                return Idle()
+            case None:
+                # The view has all that came through this kernel; what did not, the poll finds.
+                return Submitted(session_id) if handle.has_open_work else Idle()
 
     async def next_due(self) -> int | None:
+        """When the earliest delayed work comes due, in wall milliseconds. Raises StoreUnavailable."""
         return await self._store.next_due(self.clock.now_ms())
 
     # Housekeeping

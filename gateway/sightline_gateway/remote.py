@@ -98,7 +98,7 @@ def queue(arguments: argparse.Namespace) -> int:
 
 
 def cancel(arguments: argparse.Namespace) -> int:
-    """Ask for the end of a batch, of the work under a key, of a turn, or of the turn that runs; print what came of it."""
+    """Ask for the end of a batch, of the work under a key, of a turn, or of the turn that runs."""
     path = f"/v1/sessions/{arguments.session}"
     with _client(arguments.url) as client:
         if arguments.batch:

@@ -109,6 +109,10 @@ class Fold:
         return self._cursor
 
     @property
+    def has_open_work(self) -> bool:
+        return bool(self._queue)
+
+    @property
     def is_quiet(self) -> bool:
         """No turn shows and no work is open."""
         return self._live is None and not self._queue

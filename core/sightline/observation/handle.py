@@ -96,6 +96,11 @@ class RuntimeHandle:
             and self._replay.is_empty(self.session_id)
         )
 
+    @property
+    def has_open_work(self) -> bool:
+        """Whether the view shows work that has not ended, also such as is delayed or held."""
+        return self._fold.has_open_work
+
     def unpin(self) -> None:
         self.pins -= 1
 

@@ -118,6 +118,56 @@ async def test_a_kernel_without_an_agent_accepts_and_shows_work_and_runs_none() 
         await world.kernel.drain(1.0)
 
 
+async def test_a_turn_that_leaves_nothing_open_is_not_followed_by_another_claim() -> None:
+    async with running(nothing) as world:
+        await world.send("work")
+        await world.clock.run_for(10.0)
+        assert world.faults.calls.count("claim") == 1
+
+
+async def test_a_turn_that_leaves_work_behind_is_followed_by_the_next_at_once() -> None:
+    puppet = Puppet()
+    limits = Limits(poll_interval=1_000.0, concurrency=1)
+    async with running(puppet, limits=limits, start=False) as world:
+        for text in ("one", "two"):
+            await world.send(text)
+        await world.kernel.start()
+        for _ in range(2):
+            await puppet.ends()
+        assert [turn.input[0].content for turn in puppet.turns] == ["one", "two"]
+        assert world.faults.calls.count("claim") == 2
+
+
+async def test_work_that_arrives_while_the_last_turn_ends_is_run_at_once() -> None:
+    puppet = Puppet()
+    async with running(puppet, limits=Limits(poll_interval=1_000.0)) as world:
+        await world.send("one")
+        gate = world.faults.hold_answer("commit")
+        await puppet.ends()
+        await gate.reached.wait()
+        async with world.kernel.opened("s") as handle:
+            assert not handle.has_open_work
+        await world.send("two")
+        gate.open()
+        await settled()
+        assert [turn.input[0].content for turn in puppet.turns] == ["one", "two"]
+
+
+async def test_a_look_for_work_finds_more_sessions_than_can_run_and_no_more_than_that() -> None:
+    names = tuple(f"s{number}" for number in range(9))
+    async with running(Puppet(), session_ids=names, limits=Limits(concurrency=2), start=False) as world:
+        for name in names:
+            await world.store.enqueue(
+                draft("work", session_id=name), batch_id=name, now=world.clock.now_ms(), max_open=9, then=lambda _: None
+            )
+        await world.kernel.start()
+        await settled()
+        assert world.kernel.running_turns == 2
+        runner = world.kernel._runner
+        assert runner is not None
+        assert runner.waiting == 6
+
+
 async def test_many_sessions_take_their_turns_within_the_permits() -> None:
     running_now = most = 0
 
