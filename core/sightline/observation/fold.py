@@ -112,6 +112,10 @@ class Fold:
     def has_open_work(self) -> bool:
         return bool(self._queue)
 
+    def has_open(self, batch_id: str) -> bool:
+        """Whether the queue has this batch."""
+        return batch_id in self._queue
+
     @property
     def is_quiet(self) -> bool:
         """No turn shows and no work is open."""

@@ -85,6 +85,10 @@ class RuntimeHandle:
         """The position of the newest event folded into the view."""
         return self._fold.cursor
 
+    def shows_open(self, batch_id: str) -> bool:
+        """Whether the view has this batch as pending or claimed."""
+        return self._fold.has_open(batch_id)
+
     @property
     def is_idle(self) -> bool:
         """Nobody looks, nothing runs, nothing is retained: the handle may be let go."""
