@@ -16,6 +16,7 @@ from sightline.observation.events import Event, QueueChanged, TurnActivity, from
 from sightline.observation.handle import Opening, RuntimeHandle
 from sightline.observation.model import Observation
 from sightline.queue.model import Batch, Draft, TextItem, TurnInput, TurnInputPayload
+from sightline.session.port import AttachmentStore
 from sightline.stores.memory import MemoryStore
 from sightline.stores.replay_memory import MemoryReplayStore, ReplayBounds
 from sightline.testing.clock import ManualClock, settled
@@ -56,6 +57,7 @@ async def running(
     agent: Agent | None,
     *,
     tools: ToolSource | None = None,
+    attachments: AttachmentStore | None = None,
     store: KernelStore | None = None,
     limits: Limits | None = None,
     bounds: ReplayBounds | None = None,
@@ -72,6 +74,7 @@ async def running(
         replay=replay,
         agent=agent,
         tools=tools,
+        attachments=attachments,
         clock=clock,
         ids=CountingIds(),
         limits=limits,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from sightline.errors import CommandFailed, InvalidInput
 from sightline.kernel import Kernel, Limits
 from sightline.observation.events import Committed, ResidentChanged
 from sightline.queue.model import Batch, BatchState, RefreshToolSurface, ResetSession, SessionCommand
-from sightline.session.model import Failure, Policy
+from sightline.session.model import Failure, Policy, SessionLease
 from sightline.testing.clock import ManualClock, settled
 from sightline.testing.ids import CountingIds
 from tests.core.worlds import Puppet, World, in_step, running, said, watch
@@ -215,6 +216,46 @@ async def test_a_command_is_handed_back_when_the_process_ends_and_carried_out_by
         gate.open()
         await stopping
         assert (await batch_of(world, batch_id)).state is BatchState.COMPLETED, "a commit under way is seen through"
+
+
+async def test_a_command_that_has_not_come_to_its_end_is_handed_back_uncharged() -> None:
+    class Hanging(Toolbox):
+        cancelled = 0
+
+        async def __call__(self, session_id: str, policy: Policy) -> Sequence[dict[str, Any]]:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+            return ()
+
+    toolbox = Hanging()
+    async with running(Puppet(), tools=toolbox) as world:
+        watched = await watch(world)
+        batch_id = await order(world, REFRESH)
+        await world.kernel.stop()
+        batch = await batch_of(world, batch_id)
+        assert (batch.state, batch.attempts, toolbox.cancelled) == (BatchState.PENDING, 0, 1)
+        assert watched.told == ["enqueued", "claimed", "abandoned"]
+        lease = await world.store.acquire_lease(
+            "s", owner_id="next", lease_token="next", now=world.clock.now_ms(), ttl_ms=1
+        )
+        assert isinstance(lease, SessionLease), "the lane is free at once"
+
+
+async def test_a_running_command_can_be_cancelled() -> None:
+    class Hanging(Toolbox):
+        async def __call__(self, session_id: str, policy: Policy) -> Sequence[dict[str, Any]]:
+            await asyncio.Event().wait()
+            return ()
+
+    async with running(Puppet(), tools=Hanging()) as world:
+        batch_id = await order(world, REFRESH)
+        answer, _ = await world.kernel.cancel_turn("s")
+        assert answer.state == "cancel_requested"
+        await settled()
+        assert (await batch_of(world, batch_id)).state is BatchState.CANCELLED
 
 
 async def test_a_command_that_kills_its_owner_every_time_is_given_up() -> None:
