@@ -9,7 +9,7 @@ from msgspec import structs
 
 from sightline.errors import ClaimExpired, LeaseLost
 from sightline.queue.claiming import Candidate, select
-from sightline.queue.model import Batch, BatchState, Boundary, Claim, NothingClaimed
+from sightline.queue.model import Batch, BatchState, Boundary, Claim, NothingClaimed, SlotPolicy
 from sightline.session.leasing import acquired, is_lost
 from sightline.session.model import LaneBusy, LeaseRequest, SessionLease
 from sightline.stores.sqlite.connection import Connection
@@ -126,15 +126,18 @@ def _select(
 
 
 def _candidates(db: Connection, session_id: str, limit: int, now: int, generation: int | None) -> list[sqlite3.Row]:
-    """The rows that could matter, by sequence."""
+    """The rows that could matter, by sequence: the head alone, unless others could come with it."""
     asked = {"session_id": session_id, "now": now, "generation": generation}
-    rows = run(db, "claim_candidates", limit=max(limit, 1), **asked).fetchall()
+    rows = run(db, "claim_candidates", limit=1, **asked).fetchall()
     if not rows:
         reasons = first(db, "a_held_batch", **asked), first(db, "soonest_batch", session_id=session_id)
         return [row for row in reasons if row is not None]
-    if rows[0]["turn_id"] is not None:
+    head = rows[0]
+    if head["turn_id"] is not None:
         # A turn is taken again whole, however far apart its members stand and whatever the limit.
-        rows = run(db, "turn_candidates", turn_id=rows[0]["turn_id"], **asked).fetchall()
+        return run(db, "turn_candidates", turn_id=head["turn_id"], **asked).fetchall()
+    if head["slot_policy"] == SlotPolicy.JOIN and limit > 1:
+        return run(db, "claim_candidates", limit=limit, **asked).fetchall()
     return rows
 
 
