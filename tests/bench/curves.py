@@ -17,7 +17,7 @@ import uvloop
 from sightline.stores.sqlite import SqliteStore
 from sightline.testing.conformance.steps import NOW, abandon, claim, commit, commit_of, draft, new_session, offer
 from tests.bench.measuring import Options, Sample, Subject, collect_seldom
-from tests.bench.page import Column, Section, Target, number
+from tests.bench.page import Column, Section, Target
 from tests.bench.processes import folder, json_of
 
 __all__ = ["SECTION", "costs"]
@@ -128,7 +128,7 @@ question when delayed work becomes ready. That claiming looks batches up by an i
         Column("poll", "poll µs"),
         Column("due", "due µs"),
     ),
-    amount=lambda options: f"{number(options.repeats)} claims each",
+    amount=lambda options: f"{options.repeats} claims each",
     targets=(
         Target(
             f"a claim with 10,000 pending in a session costs at most {FLAT} × one with 1",

@@ -22,7 +22,7 @@ from sightline.stores.sqlite import SqliteStore
 from tests.bench.gateways import serving
 from tests.bench.http_load import Connection, connections
 from tests.bench.measuring import Options, Sample, Subject, collect_seldom
-from tests.bench.page import Column, Section, Target, number
+from tests.bench.page import Column, Section, Target
 from tests.bench.processes import folder, json_of
 
 __all__ = ["MEMORY_SECTION", "WAKING_SECTION", "memory", "wake_ups"]
@@ -194,10 +194,9 @@ WAKING_SECTION = Section(
     name="idle",
     title="A gateway that is left alone",
     method="""\
-A gateway ran a turn in each session, let the sessions go, and gets no more requests. Counted are the context
-switches of all its threads, which is how often it woke up or was interrupted, and its processor time; a round of
-housekeeping is in the window. What is left is the runner's poll every 0.4 s and the server's own ticks; neither
-depends on how many sessions there are.""",
+A gateway ran a turn in each session, let the sessions go, and gets no more requests. Counted are the context switches
+of all its threads, which is how often it woke up or was interrupted, and its processor time. What wakes it is the
+runner's poll every 0.4 s, the server's own ticks, and a round of housekeeping every 15 s.""",
     subjects=gateways,
     heading="in the store",
     columns=(
@@ -205,7 +204,7 @@ depends on how many sessions there are.""",
         Column("cpu", "CPU, % of a core"),
         Column("resident", "resident MiB"),
     ),
-    amount=lambda options: f"{number(options.idle_seconds)} s each",
+    amount=lambda options: f"{options.idle_seconds:g} s each, {options.settle_seconds:g} s after the last turn",
     targets=(
         Target(
             f"wake-ups with 10,000 sessions: at most {SAME} × those without any",

@@ -12,7 +12,7 @@ from tests.bench.http_load import Connection, connections
 from tests.bench.loops import open_loop
 from tests.bench.measuring import Options, Sample, Subject
 from tests.bench.observers import FirstFrames, Transport, observing
-from tests.bench.page import Column, Section, Target, number
+from tests.bench.page import Column, Section, Target
 from tests.bench.peers.langgraph_runs import WORKERS, development_server, new_thread, prepare, run_of
 
 __all__ = ["SECTION", "first_frames"]
@@ -22,24 +22,28 @@ MEDIAN_GOAL_MS = 5
 P99_GOAL_MS = 20
 _LAST_SECONDS = 30.0
 _WARM_UP_TURNS = 2
+_FRESH_SECONDS = 2.0
 
 
 class _Lines:
-    """Connections for requests that overlap: one that is free, or a new one."""
+    """Connections for requests that overlap: the one that was in use last, or a new one.
+
+    One that is idle for long is not used again: the server may be about to close it.
+    """
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._free: list[Connection] = []
+        self._free: list[tuple[float, Connection]] = []
         self._all: list[Connection] = []
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Connection]:
-        if not self._free:
-            self._all.append(await Connection.to(self._port))
-            self._free.append(self._all[-1])
-        line = self._free.pop()
+        since, line = self._free.pop() if self._free else (0.0, None)
+        if line is None or time.perf_counter() - since > _FRESH_SECONDS:
+            line = await Connection.to(self._port)
+            self._all.append(line)
         yield line
-        self._free.append(line)
+        self._free.append((time.perf_counter(), line))
 
     def close(self) -> None:
         for line in self._all:
@@ -151,7 +155,7 @@ def name(transport: Transport) -> str:
 
 def _amount(options: Options) -> str:
     return (
-        f"{number(options.watch_seconds)} s each; {options.rate} turns/s of ours and {options.peer_rate} runs/s of the "
+        f"{options.watch_seconds:g} s each; {options.rate} turns/s of ours and {options.peer_rate} runs/s of the "
         f"peer's, over {options.observed} sessions or threads"
     )
 

@@ -54,7 +54,7 @@ class Section:
     heading: str
     columns: tuple[Column, ...]
     amount: Callable[[Options], str] = lambda options: (
-        f"{number(options.seconds)} s each after {number(options.warm_up)} s to warm up"
+        f"{options.seconds:g} s each after {options.warm_up:g} s to warm up"
     )
     targets: tuple[Target, ...] = field(default=())
 

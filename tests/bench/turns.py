@@ -83,7 +83,8 @@ lies.
 Everything that does the work is pinned to one core, with its database: the gateway; the worker and Redis; the
 worker and PostgreSQL; the development server. The client that asks for turns and runs has the other core. Each
 round starts every server anew with empty data. CPU is the processor time of everything on the working core, for one
-turn, job or run.""",
+turn, job or run; on a busy machine it is the steadier figure. How busy the client keeps its own core shows that it
+is not the client which is measured.""",
     subjects=subjects,
     heading="",
     columns=(

@@ -23,10 +23,10 @@ _GRAPH = Path(__file__).parent / "programs" / "echo_graph.py"
 
 METHOD = f"""\
 - *LangGraph's local development server* (`langgraph dev`) runs a graph of one node that echoes, asked with
-  `POST …/runs/wait` by 100 threads in a closed loop as our sessions are. It keeps everything in memory and is made for
-  development, as it says itself. It is measured as it comes, with one job at a time, and with {WORKERS} jobs at a
-  time; for twice as long as the others, because it takes up work once or twice a second. Its log level is `warning`,
-  so that writing logs does not count against it."""
+  `POST …/runs/wait` by 100 threads in a closed loop as our sessions are. It keeps everything in memory and is made
+  for development, as it says itself. It is measured as it comes, with one job at a time, and with {WORKERS} jobs
+  at a time; for twice as long as the others, because it takes up work once or twice a second. Its log level is
+  `warning`, so that writing logs does not count against it."""
 
 
 @asynccontextmanager

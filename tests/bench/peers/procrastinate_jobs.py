@@ -11,7 +11,8 @@ __all__ = ["METHOD", "subjects"]
 
 METHOD = f"""\
 - *procrastinate* does the same on PostgreSQL: tasks that do nothing, {CONCURRENCY} at a time, one worker, put in
-  beforehand. PostgreSQL is as it comes: a commit waits for the disk."""
+  beforehand. PostgreSQL is as it comes: a commit waits for the disk. Its statistics are up to date when the worker
+  begins."""
 
 
 def subjects(options: Options) -> list[Subject]:

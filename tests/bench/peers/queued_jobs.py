@@ -10,10 +10,11 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from signal import SIGKILL
 
 from tests.bench.measuring import Options, Sample
 from tests.bench.peers.installs import environment_of
-from tests.bench.processes import Process, folder, running
+from tests.bench.processes import Process, environment, folder, running
 
 __all__ = ["CONCURRENCY", "jobs_done"]
 
@@ -36,7 +37,10 @@ async def jobs_done(
         *(str(jobs), str(CONCURRENCY), str(options.warm_up), str(options.seconds)),
     )
     with folder() as place:
-        async with server() as (database, address), running(*command, address, cwd=place, speaks=True) as worker:
+        async with (
+            server() as (database, address),
+            running(*command, address, cwd=place, env=environment(PYTHONPATH=""), stop=SIGKILL, speaks=True) as worker,
+        ):
             assert await worker.line(seconds=600) == "begin"
             before = worker.cpu_seconds + database.cpu_seconds
             found = json.loads(await worker.line())
