@@ -309,7 +309,7 @@ def test_every_statement_is_used_somewhere() -> None:
         "complete_batch",
         "claimed_batch",
         "batch_of_turn",
-        "count_open",
+        "close_batches",
         "get_key",
         "get_lane",
         "get_head",

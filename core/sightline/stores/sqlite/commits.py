@@ -98,6 +98,7 @@ def _write_turn(db: Connection, commit: TurnCommit, head: sqlite3.Row, digest: s
         title=commit.title,
         now=commit.now,
         touched=db.touch(),
+        closed=sum(len(completion.batch_ids) for completion in commit.completions),
         release=commit.lease is not None,
     )
     run(

@@ -45,8 +45,13 @@ UPDATE sessions SET lease_owner_id = NULL, lease_token = NULL, lease_expires_at_
 WHERE session_id = :session_id AND lease_generation = :generation AND lease_token = :lease_token;
 
 -- name: touch_session
--- Work came. No row: there is no such session.
-UPDATE sessions SET updated_at_ms = :now, touched = :touched WHERE session_id = :session_id;
+-- Work came, to be open or (cancelled before it came) not. No row: there is no such session, or its queue is full.
+UPDATE sessions SET updated_at_ms = :now, touched = :touched, open_batches = open_batches + :opened
+WHERE session_id = :session_id AND open_batches + :opened <= :most;
+
+-- name: close_batches
+-- So many batches ended otherwise than by a commit.
+UPDATE sessions SET open_batches = open_batches - :closed WHERE session_id = :session_id;
 
 -- name: get_head
 -- All that a commit has to know before it writes: head, lane, and the stamp of this turn if there is one.
@@ -84,7 +89,7 @@ INSERT INTO deleted_sessions (session_id, deleted_at_ms) VALUES (:session_id, :n
 -- name: update_head
 UPDATE sessions SET revision = :revision, turn_index = :turn_index, message_count = :message_count, usage = :usage,
     tools = coalesce(:tools, tools), title = CASE WHEN :reset THEN '' WHEN title = '' THEN :title ELSE title END,
-    updated_at_ms = :now, touched = :touched,
+    updated_at_ms = :now, touched = :touched, open_batches = open_batches - :closed,
     lease_owner_id = CASE WHEN :release THEN NULL ELSE lease_owner_id END,
     lease_token = CASE WHEN :release THEN NULL ELSE lease_token END,
     lease_expires_at_ms = CASE WHEN :release THEN 0 ELSE lease_expires_at_ms END
@@ -121,10 +126,6 @@ UPDATE source_keys SET used_at_ms = max(used_at_ms, :now) WHERE session_id = :se
 
 -- name: batch_by_id
 SELECT * FROM batches WHERE batch_id = :batch_id AND session_id = :session_id;
-
--- name: count_open
--- No further than it matters.
-SELECT count(*) FROM (SELECT 1 FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL LIMIT :most);
 
 -- name: open_batches
 SELECT * FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL ORDER BY enqueue_seq;

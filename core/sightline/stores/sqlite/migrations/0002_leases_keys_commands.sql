@@ -4,6 +4,11 @@ ALTER TABLE sessions ADD COLUMN lease_generation INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sessions ADD COLUMN lease_owner_id TEXT;
 ALTER TABLE sessions ADD COLUMN lease_token TEXT;
 ALTER TABLE sessions ADD COLUMN lease_expires_at_ms INTEGER NOT NULL DEFAULT 0;
+-- How many batches are open is counted with the head too: a full queue is known without walking it.
+ALTER TABLE sessions ADD COLUMN open_batches INTEGER NOT NULL DEFAULT 0;
+UPDATE sessions SET open_batches = (
+    SELECT count(*) FROM batches WHERE batches.session_id = sessions.session_id AND ended_at_ms IS NULL
+);
 ALTER TABLE sessions ADD COLUMN tools TEXT NOT NULL DEFAULT '{"generation":0,"catalog":[],"error":null}';
 
 -- From here on no foreign keys where every turn writes: each write meets its session's own row anyway, and a deletion
