@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# `--hypothesis-profile=long`: for the tests that say themselves what it is worth to them.
+settings.register_profile("long", max_examples=2_000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,230 +1,379 @@
-"""SQLite agrees with memory, the specification: the same steps have the same answers, refusals and state after each."""
+"""SQLite agrees with memory, the specification: the same steps have the same answers, refusals and state after each.
+
+Every run of the tests draws a few dozen histories; with `--hypothesis-profile=long` it is two thousand.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
-from collections.abc import Awaitable, Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec import structs
 
-from sightline.kernel import KernelStore
 from sightline.observation.activities import Outcome
+from sightline.observation.model import SessionState
 from sightline.queue.model import (
+    BatchState,
     Boundary,
     Claim,
     DeliveryPolicy,
     Draft,
     Group,
-    MergeKey,
+    Payload,
     SlotPolicy,
     TextItem,
     TurnInput,
     TurnInputPayload,
 )
-from sightline.session.model import Failure, Message, NewSession, Status, Usage, UsageFigures
-from sightline.stores.memory import MemoryStore
-from sightline.stores.sqlite import SqliteStore
-from sightline.testing.clock import ManualClock
+from sightline.session.model import LeaseRequest, Message, NewSession, SessionLease, Usage, UsageFigures
 from sightline.turn.commit import TurnCommit
-
-SESSIONS = ("s", "a:b")
-sessions = st.sampled_from(SESSIONS)
-keys = st.sampled_from((None, None, "k1", "k2"))
-merge_keys = st.sampled_from(("never", "payload_default", Group("g"), Group("h")))
-outcomes = st.sampled_from(
-    (
-        Outcome(status="completed"),
-        Outcome(status="cancelled", reason="enough"),
-        Outcome(status="failed", error=Failure("agent_error", "it broke")),
-    )
+from tests.conformance.drawing import (
+    SESSIONS,
+    any_session,
+    choices,
+    drifts,
+    effects,
+    keys,
+    owners,
+    payloads,
+    sessions,
+    terms,
+    texts,
+    ttls,
 )
+from tests.conformance.side_by_side import SideBySide
 
+LONG = settings.get_profile("long")
+RUNS = LONG.max_examples if settings.default == LONG else 60
 
-def told(work: Callable[..., Awaitable[object]]) -> Callable[..., Coroutine[Any, Any, object]]:
-    """What a call tells, by any of its ways: its result or its error, and what `then` got."""
-
-    async def call(*args: Any, **kwargs: Any) -> object:
-        heard: list[object] = []
-        try:
-            result = await work(*args, **kwargs, then=heard.append)
-        except Exception as error:
-            return type(error), error.args, heard
-        return result, heard
-
-    return call
+URGENT = DeliveryPolicy.EARLIEST_SAFE_BOUNDARY
+SAME = TurnInputPayload(TurnInput((TextItem("the same"),)))
+NEXT: dict[str, Any] = {"boundary": Boundary.IDLE, "max_batches": 64, "batch_ids": None}
 
 
 class Agreement(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.mkdtemp()
-        self.runner = asyncio.Runner()
-        self.memory: KernelStore = MemoryStore(ManualClock())
-        self.sqlite: KernelStore = SqliteStore.open(Path(self.folder) / "store.db", "NORMAL")
-        self.now = 1_000
+        self.stores = SideBySide()
+        self.now = 10_000
         self.names = 0
+        self.states: dict[str, SessionState] = {}
+        self.leases: list[SessionLease] = []
         self.claims: list[Claim] = []
+        self.held: list[Claim] = []
+        """Those that nobody has given back or committed."""
         self.commits: list[TurnCommit] = []
-        self.revisions = dict.fromkeys(SESSIONS, 0)
 
     def teardown(self) -> None:
-        self.runner.run(self.sqlite.close())
-        self.runner.close()
-        shutil.rmtree(self.folder)
+        self.stores.close()
 
     def name(self, kind: str) -> str:
         self.names += 1
         return f"{kind}{self.names}"
 
-    def both(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call both stores, compare all they tell, and return the result if there is one."""
-        memory = self.runner.run(told(getattr(self.memory, method))(*args, **kwargs))
-        sqlite = self.runner.run(told(getattr(self.sqlite, method))(*args, **kwargs))
-        assert sqlite == memory
-        assert isinstance(memory, tuple)
-        return memory[0] if len(memory) == 2 else None
+    @property
+    def busy(self) -> list[str]:
+        """Sessions with open work."""
+        return [session_id for session_id, state in self.states.items() if state.open_batches]
 
-    def batches(self, session_id: str) -> list[str]:
-        try:
-            listed = self.runner.run(self.memory.list_batches(session_id, pending_only=False, limit=100))
-        except Exception:
-            return []
-        return [batch.batch_id for batch in listed]
+    def revision(self, session_id: str) -> int:
+        return self.states[session_id].record.revision if session_id in self.states else 0
+
+    def open_names(self, session_id: str, *states: BatchState) -> list[str]:
+        batches = self.states[session_id].open_batches if session_id in self.states else ()
+        return [batch.batch_id for batch in batches if batch.state in states]
+
+    def recent(self, found: list[Any], choice: int) -> Any:
+        """Mostly one of the last few, at times any."""
+        reach = 3 if choice % 4 else len(found)
+        return found[-1 - choice % min(reach, len(found))]
+
+    # Sessions and their leases
 
     @initialize(metadata=st.dictionaries(st.text(), st.none() | st.booleans() | st.integers(-9, 9) | st.text()))
     def begin(self, metadata: dict[str, Any]) -> None:
-        self.both("create_session", NewSession(session_id="s", metadata=metadata), self.now)
+        for session_id in SESSIONS:
+            self.stores.ask("create_session", NewSession(session_id=session_id, metadata=metadata), self.now)
 
-    @rule(session_id=sessions)
-    def create(self, session_id: str) -> None:
-        self.both("create_session", NewSession(session_id=session_id), self.now)
-
-    @rule(session_id=sessions, sure=st.integers(0, 9))
-    def delete(self, session_id: str, sure: int) -> None:
-        if sure == 0:
-            self.both("delete_session", session_id, self.now)
+    @precondition(lambda self: self.names > 20)
+    @rule(session_id=any_session, sure=st.sampled_from(("no", "no", "delete", "create")))
+    def end(self, session_id: str, sure: str) -> None:
+        if sure == "delete":
+            self.stores.ask("delete_session", session_id, self.now)
+        elif sure == "create":
+            self.stores.ask("create_session", NewSession(session_id=session_id), self.now)
 
     @rule(milliseconds=st.sampled_from((1, 5, 100)))
     def time_passes(self, milliseconds: int) -> None:
         self.now += milliseconds
 
-    @rule(
-        session_id=sessions,
-        texts=st.lists(st.sampled_from(("a", "b", "")), min_size=1, max_size=2),
-        key=keys,
-        delivery=st.sampled_from(DeliveryPolicy),
-        slot=st.sampled_from(SlotPolicy),
-        merge_key=merge_keys,
-        delay=st.sampled_from((None, 0, 5)),
-        max_open=st.sampled_from((2, 50)),
-    )
-    def enqueue(
-        self,
-        session_id: str,
-        texts: list[str],
-        key: str | None,
-        delivery: DeliveryPolicy,
-        slot: SlotPolicy,
-        merge_key: MergeKey,
-        delay: int | None,
-        max_open: int,
-    ) -> None:
-        draft = Draft(
-            session_id=session_id,
-            payloads=tuple(TurnInputPayload(TurnInput((TextItem(text),))) for text in texts),
-            source_key=key,
-            delivery_policy=delivery,
-            slot_policy=slot,
-            merge_key=merge_key,
-            available_at_ms=0 if delay is None else self.now + delay,
+    @rule(session_id=any_session, owner=owners, ttl_ms=ttls, drift=drifts)
+    def acquire(self, session_id: str, owner: str, ttl_ms: int, drift: int) -> None:
+        lease = self.stores.ask(
+            "acquire_lease",
+            session_id,
+            owner_id=owner,
+            lease_token=self.name("lease"),
+            now=self.now + drift,
+            ttl_ms=ttl_ms,
         )
-        self.both("enqueue", draft, batch_id=self.name("b"), now=self.now, max_open=max_open)
+        if isinstance(lease, SessionLease):
+            self.leases.append(lease)
+
+    @precondition(lambda self: self.leases)
+    @rule(choice=choices, ttl_ms=ttls, drift=drifts, wish=st.sampled_from(("renew", "renew unheard", "release")))
+    def keep_or_release(self, choice: int, ttl_ms: int, drift: int, wish: str) -> None:
+        lease = self.recent(self.leases, choice)
+        if wish == "release":
+            self.stores.ask("release_lease", lease)
+            return
+        longer = self.stores.ask("renew_lease", lease, now=self.now + drift, ttl_ms=ttl_ms)
+        if longer is not None and wish == "renew":
+            self.leases.append(longer)
+
+    # Work comes
+
+    @rule(session_id=sessions, contents=st.lists(texts, min_size=1, max_size=3), joins=st.booleans())
+    def enqueue(self, session_id: str, contents: list[Payload], joins: bool) -> None:
+        slot = SlotPolicy.JOIN if joins else SlotPolicy.EXCLUSIVE
+        for content in contents:
+            draft = Draft(session_id=session_id, payloads=(content,), merge_key=Group("g"), slot_policy=slot)
+            self.stores.ask("enqueue", draft, batch_id=self.name("b"), now=self.now, max_open=50)
+
+    @rule(session_id=sessions, key=st.sampled_from(("k1", "k2")), age=st.sampled_from((0, 1, 5)))
+    def enqueue_by_key(self, session_id: str, key: str, age: int) -> None:
+        """The same with each key every time, so that replays are not the exception."""
+        draft = Draft(session_id=session_id, payloads=(SAME,), source_key=key, delivery_policy=URGENT)
+        self.stores.ask("enqueue", draft, batch_id=self.name("b"), now=self.now - age, max_open=50)
 
     @rule(
-        session_id=sessions,
-        boundary=st.sampled_from((Boundary.IDLE, Boundary.IDLE, Boundary.ACTIVE_TURN_CHECKPOINT)),
-        ttl_ms=st.sampled_from((0, 5, 1_000)),
-        max_batches=st.sampled_from((0, 1, 2, 64)),
+        session_id=any_session,
+        content=payloads,
+        terms=terms,
+        delay=st.sampled_from((None, None, 0, 5, -5)),
+        max_open=st.sampled_from((2, 50, 50)),
+        drift=drifts,
     )
-    def claim(self, session_id: str, boundary: Boundary, ttl_ms: int, max_batches: int) -> None:
-        claim = self.both(
+    def enqueue_anything(
+        self,
+        session_id: str,
+        content: tuple[Payload, ...],
+        terms: dict[str, Any],
+        delay: int | None,
+        max_open: int,
+        drift: int,
+    ) -> None:
+        available = 0 if delay is None else self.now + delay
+        draft = Draft(session_id=session_id, payloads=content, available_at_ms=available, **terms)
+        self.stores.ask("enqueue", draft, batch_id=self.name("b"), now=self.now + drift, max_open=max_open)
+
+    # Work is taken
+
+    @precondition(lambda self: self.busy)
+    @rule(choice=choices, owner=owners, leased=st.booleans(), ttl_ms=ttls, drift=drifts)
+    def take(self, choice: int, owner: str, leased: bool, ttl_ms: int, drift: int) -> None:
+        lease = LeaseRequest(owner_id=owner, lease_token=self.name("lease"), ttl_ms=ttl_ms) if leased else None
+        self.claim(self.busy[choice % len(self.busy)], **NEXT, owner=owner, lease=lease, ttl_ms=ttl_ms, drift=drift)
+
+    @precondition(lambda self: self.busy)
+    @rule(choice=choices, owner=owners, count=st.integers(1, 3), correct=st.sampled_from((True, True, False)))
+    def take_exactly(self, choice: int, owner: str, count: int, correct: bool) -> None:
+        session_id = self.busy[choice % len(self.busy)]
+        states = (BatchState.PENDING,) if correct else tuple(BatchState)
+        names = self.open_names(session_id, *states)
+        self.claim(session_id, **{**NEXT, "batch_ids": names[:count]}, owner=owner, lease=None, ttl_ms=5, drift=0)
+
+    @precondition(lambda self: self.held)
+    @rule(choice=choices, ttl_ms=ttls)
+    def take_in_at_a_checkpoint(self, choice: int, ttl_ms: int) -> None:
+        turn = self.recent(self.held, choice)
+        boundary = {**NEXT, "boundary": Boundary.ACTIVE_TURN_CHECKPOINT}
+        self.claim(turn.session_id, **boundary, owner=turn.owner_id, lease=turn.lease, ttl_ms=ttl_ms, drift=0)
+
+    @rule(
+        session_id=any_session,
+        bounds=st.fixed_dictionaries(
+            {"boundary": st.sampled_from(Boundary), "max_batches": st.sampled_from((0, 1, 2, 64))}
+        ),
+        owner=owners,
+        ttl_ms=ttls,
+        selection=st.none() | st.tuples(st.integers(0, 2), st.integers(0, 3)),
+        under=st.sampled_from((None, "request", "lease")),
+        choice=choices,
+        drift=drifts,
+    )
+    def take_anything(
+        self,
+        session_id: str,
+        bounds: dict[str, Any],
+        owner: str,
+        ttl_ms: int,
+        selection: tuple[int, int] | None,
+        under: str | None,
+        choice: int,
+        drift: int,
+    ) -> None:
+        lease: LeaseRequest | SessionLease | None = None
+        if under == "request":
+            lease = LeaseRequest(owner_id=owner, lease_token=self.name("lease"), ttl_ms=ttl_ms)
+        elif under == "lease" and self.leases:
+            lease = self.recent(self.leases, choice)
+        names = self.open_names(session_id, *BatchState) or ["nobody"]
+        self.claim(
+            session_id,
+            **bounds,
+            batch_ids=None if selection is None else names[selection[0] : sum(selection)],
+            owner=owner,
+            lease=lease,
+            ttl_ms=ttl_ms,
+            drift=drift,
+        )
+
+    def claim(self, session_id: str, *, boundary: Boundary, owner: str, drift: int, **terms: Any) -> None:
+        claim = self.stores.ask(
             "claim",
             session_id,
             boundary,
-            owner_id="owner",
+            owner_id=owner,
             turn_id=self.name("t"),
             lease_token=self.name("token"),
-            now=self.now,
-            ttl_ms=ttl_ms,
-            max_batches=max_batches,
+            now=self.now + drift,
+            **terms,
         )
         if isinstance(claim, Claim):
             self.claims.append(claim)
+            self.held.append(claim)
+            if claim.lease is not None:
+                self.leases.append(claim.lease)
 
-    @rule(choice=st.integers(0, 99), charge=st.booleans())
+    @precondition(lambda self: self.claims)
+    @rule(choice=choices, ttl_ms=ttls, drift=drifts, heard=st.booleans())
+    def renew(self, choice: int, ttl_ms: int, drift: int, heard: bool) -> None:
+        longer = self.stores.ask("renew", self.recent(self.claims, choice), now=self.now + drift, ttl_ms=ttl_ms)
+        if longer is not None and heard:
+            self.claims.append(longer)
+
+    # Work ends
+
+    @precondition(lambda self: self.claims)
+    @rule(choice=choices, charge=st.booleans())
     def abandon(self, choice: int, charge: bool) -> None:
-        if self.claims:
-            self.both("abandon", self.claims[-1 - choice % len(self.claims)], charge=charge)
+        claim = self.recent(self.claims, choice)
+        self.stores.ask("abandon", claim, charge=charge)
+        self.held = [held for held in self.held if held.lease_token != claim.lease_token]
 
+    @precondition(lambda self: self.held)
+    @rule(choice=choices, count=st.integers(0, 3), with_others=st.booleans(), effect=effects)
+    def commit(self, choice: int, count: int, with_others: bool, effect: dict[str, Any]) -> None:
+        claim = self.recent(self.held, choice)
+        claims = [claim]
+        if with_others:
+            claims += [held for held in self.held if held.session_id == claim.session_id and held is not claim]
+        completions = tuple(held.completion() for held in claims)
+        self.end_turn(claim, count, completions=completions, lease=claim.lease, **effect)
+
+    @rule(session_id=sessions, effect=effects, forget=st.booleans())
+    def do_all_that_is_open(self, session_id: str, effect: dict[str, Any], forget: bool) -> None:
+        for _ in self.open_names(session_id, BatchState.PENDING):
+            self.claim(session_id, **NEXT, owner="me", lease=None, ttl_ms=5, drift=0)
+            if not self.held or self.held[-1].session_id != session_id:
+                break
+            claim = self.held[-1]
+            self.end_turn(claim, 1, completions=(claim.completion(),), **effect)
+            self.states = self.stores.compare(SESSIONS, self.now)
+        if forget:
+            self.stores.ask("purge_ended", self.now + 1, 10)
+
+    @precondition(lambda self: self.claims)
     @rule(
-        choice=st.integers(0, 3),
-        drift=st.sampled_from((0, 0, 0, 1)),
-        outcome=outcomes,
-        count=st.integers(0, 3),
-        charge=st.booleans(),
-        whole=st.sampled_from((True, True, False)),
+        choice=choices,
+        count=st.integers(0, 1),
+        behind=st.sampled_from((0, 0, 0, 1)),
+        proof=st.sampled_from(("whole", "part", "twice", "two", "none")),
+        under=st.sampled_from(("its own", "any", "none")),
+        effect=effects,
+        drift=drifts,
     )
-    def commit(self, choice: int, drift: int, outcome: Outcome, count: int, charge: bool, whole: bool) -> None:
-        if not self.claims:
-            return
-        claim = self.claims[-1 - choice % len(self.claims)]
-        completion = claim.completion()
-        if not whole:
-            completion = structs.replace(completion, batch_ids=completion.batch_ids[1:])
-        commit = TurnCommit(
+    def commit_anything(
+        self, choice: int, count: int, behind: int, proof: str, under: str, effect: dict[str, Any], drift: int
+    ) -> None:
+        claim = self.recent(self.claims, choice)
+        whole = claim.completion()
+        completions = {
+            "whole": (whole,),
+            "part": (structs.replace(whole, batch_ids=whole.batch_ids[1:]),),
+            "twice": (whole, whole),
+            "two": (whole, self.claims[-1].completion()),
+            "none": (),
+        }[proof]
+        lease = claim.lease if under == "its own" else None
+        if under == "any" and self.leases:
+            lease = self.leases[-1]
+        revision = self.revision(claim.session_id) - behind
+        self.end_turn(
+            claim,
+            count,
+            completions=completions,
+            lease=lease,
+            expected_revision=revision,
+            now=self.now + drift,
+            **effect,
+        )
+
+    def end_turn(self, claim: Claim, count: int, **changes: Any) -> None:
+        plain = TurnCommit(
             session_id=claim.session_id,
             turn_id=claim.turn_id,
-            expected_revision=self.revisions[claim.session_id] + drift,
-            outcome=outcome,
+            expected_revision=self.revision(claim.session_id),
+            outcome=Outcome(status="completed"),
             messages=tuple(
                 Message(message_id=self.name("m"), role="assistant", content=f"{number}", at_ms=self.now)
                 for number in range(count)
             ),
             usage=Usage(UsageFigures(requests=count), {"m": UsageFigures(requests=count)}),
-            completions=(completion,),
+            completions=(),
             title=self.name("title "),
             now=self.now,
-            charge=charge,
         )
-        if self.both("commit", commit) is not None:
+        commit = structs.replace(plain, **changes)
+        if self.stores.ask("commit", commit) is not None:
             self.commits.append(commit)
+            ended = {completion.claim_id for completion in commit.completions}
+            self.held = [held for held in self.held if held.claim_id not in ended]
 
-    @rule(choice=st.integers(0, 99), says=st.sampled_from((None, "other")))
-    def commit_again(self, choice: int, says: str | None) -> None:
-        if self.commits:
-            commit = self.commits[choice % len(self.commits)]
-            if says is not None:
-                message = Message(message_id=self.name("m"), role="user", content=says, at_ms=self.now)
+    @precondition(lambda self: self.commits)
+    @rule(choice=choices, change=st.sampled_from((None, None, "messages", "advances", "reset", "lease")))
+    def commit_again(self, choice: int, change: str | None) -> None:
+        commit = self.commits[choice % len(self.commits)]
+        match change:
+            case "messages":
+                message = Message(message_id=self.name("m"), role="user", content="other", at_ms=self.now)
                 commit = structs.replace(commit, messages=(message,))
-            self.both("commit", commit)
+            case "advances":
+                commit = structs.replace(commit, advances=not commit.advances)
+            case "reset":
+                commit = structs.replace(commit, reset=not commit.reset)
+            case "lease":
+                commit = structs.replace(commit, lease=self.leases[-1] if self.leases else None)
+        self.stores.ask("commit", commit)
 
-    @rule(session_id=sessions, choice=st.integers(0, 99), onward=st.booleans())
+    # Changes of mind
+
+    @precondition(lambda self: self.busy)
+    @rule(session_id=sessions, choice=choices, onward=st.booleans())
     def cancel(self, session_id: str, choice: int, onward: bool) -> None:
-        names = [*self.batches(session_id), "nobody"]
+        names = [*self.open_names(session_id, *BatchState), f"b{choice}"]
         batch_id = names[choice % len(names)]
-        self.both("cancel_from" if onward else "cancel_batch", session_id, batch_id, now=self.now)
+        self.stores.ask("cancel_from" if onward else "cancel_batch", session_id, batch_id, now=self.now)
 
-    @rule(session_id=sessions, key=keys, by_turn=st.booleans(), choice=st.integers(0, 99))
+    @precondition(lambda self: self.busy)
+    @rule(session_id=sessions, key=keys, by_turn=st.booleans(), choice=choices)
     def request_cancel(self, session_id: str, key: str | None, by_turn: bool, choice: int) -> None:
         turns = [*(claim.turn_id for claim in self.claims), "nobody"]
-        self.both(
+        self.stores.ask(
             "request_cancel",
             session_id,
             turn_id=turns[choice % len(turns)] if by_turn else None,
@@ -233,39 +382,17 @@ class Agreement(RuleBasedStateMachine):
             now=self.now,
         )
 
-    @rule(age=st.sampled_from((0, 5)), limit=st.sampled_from((1, 10)))
-    def purge(self, age: int, limit: int) -> None:
-        for store in (self.memory, self.sqlite):
-            self.runner.run(store.purge_ended(self.now - age, limit))
+    @precondition(lambda self: self.names > 10)
+    @rule(age=st.sampled_from((-1, 0, 5)), limit=st.sampled_from((1, 10, 10)), keys_too=st.booleans())
+    def purge(self, age: int, limit: int, keys_too: bool) -> None:
+        self.stores.ask("purge_ended", self.now - age, limit)
+        if keys_too:
+            self.stores.ask("purge_keys", self.now - age, limit)
 
     @invariant()
     def all_that_can_be_read_is_equal(self) -> None:
-        memory, sqlite = (self.runner.run(self.read(store)) for store in (self.memory, self.sqlite))
-        assert sqlite == memory
-        for session_id in SESSIONS:
-            state = memory[0].get(session_id)
-            self.revisions[session_id] = 0 if state is None else state.record.revision
-
-    async def read(self, store: KernelStore) -> tuple[dict[str, Any], list[object]]:
-        states: dict[str, Any] = {}
-        rest: list[object] = [await store.claimable_sessions(self.now, 10), await store.next_due(self.now)]
-        for session_id in SESSIONS:
-            try:
-                states[session_id] = await store.load_session(session_id, 2)
-            except Exception as error:
-                rest.append((type(error), error.args))
-                continue
-            newest = await store.page_messages(session_id, before=None, limit=2)
-            rest += [
-                await store.list_batches(session_id, pending_only=False, limit=3),
-                await store.list_batches(session_id, pending_only=True, limit=3),
-                newest,
-                await store.page_messages(session_id, before=newest.next, limit=1),
-            ]
-        statuses: tuple[Status | None, ...] = (None, "idle", "queued", "running")
-        rest += [await store.list_sessions(limit=1, after=None, status=status) for status in statuses]
-        return states, rest
+        self.states = self.stores.compare(SESSIONS, self.now)
 
 
-Agreement.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestSqliteAgreesWithMemory = Agreement.TestCase
+Agreement.TestCase.settings = settings(max_examples=RUNS, stateful_step_count=40, deadline=None)
+TestSqliteAgreesWithMemory = pytest.mark.timeout(2 * RUNS)(Agreement.TestCase)

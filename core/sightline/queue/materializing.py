@@ -5,8 +5,9 @@ it once. A process wake becomes a turn cause. A session command becomes nothing:
 `messages` is there for work that is to be persisted apart from its turn; nothing fills it today.
 
 For a turn of its own, the inputs are joined in order. Pictures are named by ids that are the sender's own, so two
-inputs may use one id for two pictures; the later one is renamed, or one sender would see the other's picture. A claim
-of wakes alone gives an input without items, and the turn runs all the same.
+inputs may use one id for two pictures; the later one is renamed, or one sender would see the other's picture. For the
+same reason an item that names no picture of its own input is left out. A claim of wakes alone gives an input without
+items, and the turn runs all the same.
 
 Pictures are bytes until an attachment store has them: `pictures_of` lists them. The variant with attachments is told
 where the shell has stored them; then a message has text and pictures as parts, in the order in which they were given.
@@ -147,9 +148,11 @@ def for_turn(batches: Iterable[Batch]) -> TurnWork:
         if isinstance(item.payload, TurnInputPayload):
             given = item.payload.input
             names = _merge_blobs(blobs, item, given)
-            items += [
-                ImageItem(names.get(part.id, part.id)) if isinstance(part, ImageItem) else part for part in given.items
-            ]
+            for part in given.items:
+                if isinstance(part, TextItem):
+                    items.append(part)
+                elif part.id in names:
+                    items.append(ImageItem(names[part.id]))
             options = given.protocol_turn_options if options is UNSET else options
             trace = given.trace_turn_id if trace is UNSET else trace
     work = for_checkpoint(batches)
@@ -161,14 +164,15 @@ def for_turn(batches: Iterable[Batch]) -> TurnWork:
 
 
 def _merge_blobs(blobs: dict[str, bytes], item: Item, given: TurnInput) -> dict[str, str]:
-    """Add an input's pictures; how the colliding ones are called now."""
-    renamed: dict[str, str] = {}
+    """Add an input's pictures; how each of them is called now."""
+    names: dict[str, str] = {}
     for name, data in _blobs(given).items():
-        taken = name in blobs and blobs[name] != data
-        if taken:
-            renamed[name] = f"{item.item_id}:{name}"
-        blobs[renamed.get(name, name)] = data
-    return renamed
+        free = name
+        while blobs.get(free, data) != data:
+            free = f"{item.item_id}:{free}"
+        blobs[free] = data
+        names[name] = free
+    return names
 
 
 def input_messages(batches: Iterable[Batch], attachments: Attachments) -> tuple[InputMessage, ...]:
@@ -258,11 +262,12 @@ def _message(
     shows = any(isinstance(part, ImageItem) and part.id in blobs for part in given.items)
     if not texts and not shows:
         return None
-    parts = _parts(item_id, given, attachments) if shows and attachments is not None else UNSET
+    parts = UNSET if attachments is None else _parts(item_id, given, attachments)
     return InputMessage(role="user", content="\n".join(texts), parts=parts, source_key=source_key)
 
 
-def _parts(item_id: str, given: TurnInput, attachments: Attachments) -> list[dict[str, Any]]:
+def _parts(item_id: str, given: TurnInput, attachments: Attachments) -> list[dict[str, Any]] | UnsetType:
+    """Text and pictures in their order; none when no picture is left, and the text is all there is."""
     parts: list[dict[str, Any]] = []
     for part in given.items:
         name = {"id": f"queued.p{len(parts)}"}
@@ -271,7 +276,7 @@ def _parts(item_id: str, given: TurnInput, attachments: Attachments) -> list[dic
                 parts.append({**name, "type": "text", "text": part.text})
         elif (item_id, part.id) in attachments:
             parts.append({**name, "type": "image", "attachment": asdict(attachments[item_id, part.id])})
-    return parts
+    return parts if any(part["type"] == "image" for part in parts) else UNSET
 
 
 def _blobs(given: TurnInput) -> dict[str, bytes]:

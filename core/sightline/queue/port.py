@@ -151,7 +151,10 @@ class QueueStore(Protocol):
         ...
 
     async def next_due(self, now: int) -> int | None:
-        """When the earliest pending batch that is still delayed becomes available, in wall milliseconds."""
+        """When the earliest pending batch that is still delayed becomes available, in wall milliseconds.
+
+        Delayed is what was to wait when it came; not what a caller whose clock is behind cannot have yet.
+        """
         ...
 
     async def purge_ended(self, before: int, limit: int) -> int:

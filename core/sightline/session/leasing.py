@@ -52,12 +52,14 @@ def is_lost(lane: Lane, lease: SessionLease) -> bool:
     return (lane.generation, lane.lease_token) != (lease.generation, lease.lease_token)
 
 
-def renewed(lease: SessionLease, *, now: int, ttl_ms: int) -> SessionLease:
-    """The lease with a later expiry; never an earlier one, whatever a clock that was set back says."""
+def renewed(lane: Lane, lease: SessionLease, *, now: int, ttl_ms: int) -> SessionLease:
+    """The lease with a later expiry than its lane has; never an earlier one, whatever a clock that was set back says,
+    and whether or not the owner heard of the renewal before.
+    """
     return SessionLease(
         session_id=lease.session_id,
         owner_id=lease.owner_id,
         lease_token=lease.lease_token,
         generation=lease.generation,
-        expires_at_ms=max(lease.expires_at_ms, now + ttl_ms),
+        expires_at_ms=max(lane.expires_at_ms, now + ttl_ms),
     )

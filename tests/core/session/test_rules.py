@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.session.model import Usage, UsageFigures
-from sightline.session.rules import add_figures, add_usage, status_of, title_from
+from sightline.session.model import Attachment, Usage, UsageFigures
+from sightline.session.rules import add_figures, add_usage, attachment_of, media_type_of, status_of, title_from
 
 counts = st.integers(0, 10**12)
 figures = st.builds(UsageFigures, counts, counts, counts, counts, counts)
@@ -60,3 +62,40 @@ def test_a_title_that_was_cut_says_so() -> None:
     assert title_from("x" * 80) == "x" * 80
     assert title_from("x" * 81) == "x" * 79 + "…"
     assert title_from("x" * 78 + " " + "y" * 9) == "x" * 78 + "…"
+
+
+@pytest.mark.parametrize(
+    ("data", "media_type"),
+    [
+        (b"\x89PNG\r\n\x1a\n\x00", "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"GIF87a...", "image/gif"),
+        (b"GIF89a...", "image/gif"),
+        (b"RIFF\x0a\n\x00\x00WEBPVP8 ", "image/webp"),
+        (b"RIFF\x00\x00\x00\x00WAVE", None),
+        (b"RIFFWEBP", None),
+        (b"GIF88a", None),
+        (b"\x89PNG\n", None),
+        (b" GIF89a", None),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'>", None),
+        (b"BM", None),
+        (b"", None),
+    ],
+)
+def test_a_picture_is_known_by_how_it_begins(data: bytes, media_type: str | None) -> None:
+    assert media_type_of(data) == media_type
+
+
+@given(st.binary(max_size=20))
+def test_any_bytes_are_a_picture_or_none(data: bytes) -> None:
+    assert media_type_of(data) in {None, "image/png", "image/jpeg", "image/gif", "image/webp"}
+
+
+def test_a_picture_is_called_by_its_content() -> None:
+    data = b"GIF89a..."
+    named = attachment_of(data, "image/gif")
+    assert named == Attachment(
+        attachment_id=f"sha256:{hashlib.sha256(data).hexdigest()}", media_type="image/gif", size=9
+    )
+    assert attachment_of(data, "image/gif") == named
+    assert attachment_of(data + b".", "image/gif").attachment_id != named.attachment_id

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.errors import SchemaTooNew, StartupError, StoreLocked, StoreUnavailable, StoreUnusable
+from sightline.errors import LeaseLost, SchemaTooNew, StartupError, StoreLocked, StoreUnavailable, StoreUnusable
 from sightline.queue.model import BatchState
 from sightline.session.model import NewSession
 from sightline.stores.sqlite import SqliteStore, migrate
@@ -28,8 +28,11 @@ from sightline.testing.conformance.steps import (
     enqueue,
     everything,
     ignored,
+    lease_of,
+    lease_request,
     new_session,
     offer,
+    refused,
     request_cancel,
     run_turn,
 )
@@ -130,6 +133,37 @@ async def test_claims_of_a_former_owner_are_void_and_everything_else_about_them_
         assert again.fencing_token > held.fencing_token
         with pytest.raises(Exception, match="held by somebody else"):
             await store.commit(commit_of(held, revision=0), ignored)
+
+
+async def test_leases_of_a_former_owner_are_void_and_their_generations_stay(tmp_path: Path) -> None:
+    async with opened(tmp_path / "store.db") as store:
+        await new_session(store)
+        await enqueue(store)
+        held = await claim(store, lease=lease_request("dead", ttl_ms=10**9), ttl_ms=10**9)
+    async with opened(tmp_path / "store.db") as store:
+        # A restart resumes at once: nobody else can be alive.
+        assert await store.claimable_sessions(NOW, 10) == ("s",)
+        again = await claim(store, lease=lease_request("heir", token="new"), token="new")
+        assert (again.turn_id, again.attempt) == (held.turn_id, 2)
+        assert lease_of(again).generation > lease_of(held).generation
+        await refused(LeaseLost, store.renew_lease(lease_of(held), now=NOW, ttl_ms=1))
+        await refused(LeaseLost, store.commit(commit_of(held, revision=0, lease=held.lease), ignored))
+
+
+async def test_words_that_nobody_knows_are_an_error_and_never_a_default(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        await new_session(store)
+        for name in ("delivery_policy", "slot_policy", "merge_key"):
+            await enqueue(store, name)
+    for name in ("delivery_policy", "slot_policy", "merge_key"):
+        database(path, f"UPDATE batches SET {name} = '\"later\"' WHERE batch_id = 's:{name}'")
+    async with opened(path) as store:
+        for name in ("delivery_policy", "slot_policy", "merge_key"):
+            with pytest.raises(ValueError, match=r"later|Invalid"):
+                await store.get_batch("s", f"s:{name}")
+        with pytest.raises(ValueError, match="later"):
+            await claim(store)
 
 
 async def test_a_closed_store_says_that_it_is_unavailable(tmp_path: Path) -> None:

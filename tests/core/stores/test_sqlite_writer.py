@@ -1,4 +1,6 @@
-"""The writer thread: one transaction for all who wait, a savepoint for each, and no trouble that outlives its group."""
+"""The writer thread: one transaction for all who wait, savepoints where they are needed, and no trouble that outlives
+its group.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,23 @@ from typing import Any
 
 import pytest
 
-from sightline.errors import SessionExists, StoreUnavailable
+from sightline.errors import ClaimExpired, SessionExists, StoreUnavailable
+from sightline.observation.model import SessionState
 from sightline.queue.model import Enqueued
 from sightline.stores.sqlite import SqliteStore
 from sightline.stores.sqlite.connection import Connection
 from sightline.stores.sqlite.writer import Writer
 from sightline.testing.clock import settled
-from sightline.testing.conformance.steps import NOW, draft, new_session
+from sightline.testing.conformance.steps import (
+    NOW,
+    claim,
+    commit,
+    commit_of,
+    draft,
+    enqueue,
+    everything,
+    new_session,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -141,6 +153,142 @@ async def test_a_refusal_in_a_group_undoes_its_own_work_and_nobody_elses(tmp_pat
         results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [str, SessionExists, str, ValueError, StoreUnavailable, str]
     assert notes(tmp_path / "w.db") == ["a", "b", "c"]
+
+
+def counted(
+    work: Callable[[sqlite3.Connection], Any], runs: list[str], name: str
+) -> Callable[[sqlite3.Connection], Any]:
+    def counting(db: sqlite3.Connection) -> Any:
+        runs.append(name)
+        return work(db)
+
+    return counting
+
+
+def refuse(error: Exception) -> Callable[[sqlite3.Connection], Any]:
+    """Decides before it writes, as operations do."""
+
+    def work(db: sqlite3.Connection) -> Any:
+        db.execute("SELECT count(*) FROM notes").fetchone()
+        raise error
+
+    return work
+
+
+async def test_a_refusal_that_wrote_nothing_costs_its_group_nothing(tmp_path: Path) -> None:
+    disk, runs = Disk(), list[str]()
+    async with writer_on(tmp_path / "w.db", disk) as writer:
+        works = (note("a"), refuse(SessionExists("s")), note("b"), refuse(ValueError("a bug")), note("c"))
+        async with one_group(writer):
+            tasks = submit(writer, *(counted(work, runs, str(number)) for number, work in enumerate(works)))
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [str, SessionExists, str, ValueError, str]
+    assert runs == ["0", "1", "2", "3", "4"]
+    assert not [statement for statement in disk.executed if "SAVEPOINT" in statement or "ROLLBACK" in statement]
+    assert notes(tmp_path / "w.db") == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("spoils", "told"),
+    [
+        (note_and_raise("half", SessionExists("s")), SessionExists),
+        (note_and_raise("half", ValueError("a bug")), ValueError),
+        (lambda db: db.execute("INSERT INTO notes (note) VALUES ('half'), (NULL)"), StoreUnavailable),
+        (lambda db: db.execute("no SQL at all"), StoreUnavailable),
+    ],
+    ids=["refused", "bug", "constraint", "statement"],
+)
+async def test_an_operation_that_fails_after_it_has_written_leaves_nothing_and_spoils_nobodys_work(
+    tmp_path: Path, spoils: Callable[[sqlite3.Connection], Any], told: type[Exception]
+) -> None:
+    disk, runs, heard = Disk(), list[str](), list[str]()
+    works = (note("a"), refuse(SessionExists("s")), spoils, note("b"), spoils, note("c"))
+    async with writer_on(tmp_path / "w.db", disk) as writer:
+        async with one_group(writer):
+            tasks = [
+                asyncio.create_task(writer.submit(counted(work, runs, str(number)), heard.append))
+                for number, work in enumerate(works)
+            ]
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [str, SessionExists, told, str, told, str]
+        # Up to the one that failed, taken back, and then all of them once more.
+        assert runs == ["0", "1", "2", "0", "1", "2", "3", "4", "5"]
+        assert heard == ["a", "b", "c"]
+        assert (writer.groups, writer.operations) == (2, 7)
+        assert await writer.submit(note("after")) == "after"
+    assert notes(tmp_path / "w.db") == ["a", "b", "c", "after"]
+
+
+async def test_an_operation_sees_nothing_of_what_was_taken_back(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    def look(db: sqlite3.Connection) -> None:
+        seen.append([row[0] for row in db.execute("SELECT note FROM notes ORDER BY rowid")])
+
+    async with writer_on(tmp_path / "w.db") as writer:
+        async with one_group(writer):
+            tasks = submit(writer, note("a"), note_and_raise("half", SessionExists("s")), look, note("b"), look)
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert seen == [["a"], ["a", "b"]]
+
+
+async def test_an_operation_that_was_run_twice_is_answered_by_what_came_of_it_the_second_time(tmp_path: Path) -> None:
+    runs: list[str] = []
+
+    def wavers(db: sqlite3.Connection) -> str:
+        runs.append("run")
+        if len(runs) == 1:
+            raise SessionExists("s")
+        return note("b")(db)
+
+    async with writer_on(tmp_path / "w.db") as writer:
+        async with one_group(writer):
+            tasks = submit(writer, note("a"), wavers, note_and_raise("half", SessionExists("s")))
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [str, str, SessionExists]
+    assert notes(tmp_path / "w.db") == ["a", "b"]
+
+
+async def test_a_commit_that_is_refused_late_spoils_nothing_of_what_waited_with_it(tmp_path: Path) -> None:
+    """Through the store: of two claims the first is completed before the second turns out to be lost."""
+    store = SqliteStore.open(tmp_path / "store.db")
+    await new_session(store)
+    for name in ("mine", "lost"):
+        await enqueue(store, name)
+    mine = await claim(store, turn="t1", token="mine")
+    lost = await claim(store, turn="t2", token="old", ttl_ms=0)
+    await claim(store, token="new")
+    both = commit_of(mine, revision=0, completions=(mine.completion(), lost.completion()))
+    told: list[object] = []
+    before = await everything(store)
+    redone: list[int] = []
+    apart = store.writer._perform_apart
+
+    def perform_apart(group: list[Any]) -> None:
+        redone.append(len(group))
+        apart(group)
+
+    store.writer._perform_apart = perform_apart  # type: ignore[method-assign]
+    async with one_group(store.writer):
+        first = asyncio.create_task(store.enqueue(draft("a"), batch_id="a", now=NOW, max_open=9, then=told.append))
+        refusal = asyncio.create_task(store.commit(both, told.append))
+        last = asyncio.create_task(store.enqueue(draft("b"), batch_id="b", now=NOW, max_open=9, then=told.append))
+    results = await asyncio.gather(first, refusal, last, return_exceptions=True)
+    assert redone == [3]
+    assert isinstance(results[1], ClaimExpired)
+    assert told == [results[0], results[2]]
+    state, batches, *_ = await everything(store)
+    assert isinstance(state, SessionState)
+    assert isinstance(batches, tuple)
+    assert (state.messages, state.record.revision) == ((), 0)
+    assert before[1] == batches[:2]
+    assert [batch.batch_id for batch in batches[2:]] == ["a", "b"]
+    # What is counted outside of the database has not lost its order.
+    await new_session(store, "newer")
+    page = await store.list_sessions(limit=10, after=None, status=None)
+    assert [entry.session_id for entry in page.sessions] == ["newer", "s"]
+    await commit(store, commit_of(mine, revision=0))
+    await store.close()
 
 
 async def test_nobody_hears_of_success_before_it_is_durable(tmp_path: Path) -> None:

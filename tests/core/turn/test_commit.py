@@ -9,11 +9,12 @@ from msgspec import structs
 
 from sightline.observation.activities import Outcome
 from sightline.queue.model import Completion
-from sightline.session.model import Failure, Message, Usage, UsageFigures
+from sightline.session.model import Failure, Message, SessionLease, Tools, Usage, UsageFigures
 from sightline.turn.commit import TurnCommit, stamp_hash
 
 SPOKEN = Message(message_id="m", role="assistant", content="answer", at_ms=1, parts=[{"b": 1, "a": [None, 1.5]}])
 HELD = Completion(session_id="s", claim_id="c", lease_token="l", batch_ids=("b1", "b2"))
+LEASE = SessionLease(session_id="s", owner_id="o", lease_token="l", generation=1, expires_at_ms=9)
 COMMIT = TurnCommit(
     session_id="s",
     turn_id="t",
@@ -38,6 +39,7 @@ def spoken(**fields: Any) -> dict[str, Any]:
         {"now": 99},
         {"title": "other"},
         {"charge": False},
+        {"lease": LEASE},
         {"completions": (structs.replace(HELD, claim_id="other", lease_token="other"),)},
         spoken(message_id="other"),
         spoken(at_ms=99),
@@ -57,6 +59,10 @@ def test_another_attempt_that_says_the_same_is_the_same(change: dict[str, Any]) 
         {"messages": ()},
         {"messages": (SPOKEN, SPOKEN)},
         {"usage": Usage()},
+        {"advances": False},
+        {"reset": True},
+        {"tools": Tools()},
+        {"tools": Tools(generation=1)},
         {"completions": (structs.replace(HELD, batch_ids=("b1",)),)},
         spoken(content="other"),
         spoken(role="user"),

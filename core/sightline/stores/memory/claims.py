@@ -52,8 +52,8 @@ def claim(
     the_turn = turn_id if head.batch.turn_id is UNSET else str(head.batch.turn_id)
     for row in rows:
         row.fencing += 1
-        row.claim_id, row.lease_token, row.held_until_ms = claim_id, lease_token, now + ttl_ms
-        row.generation = generation
+        row.claim_id, row.lease_token, row.claim_size = claim_id, lease_token, len(rows)
+        row.held_until_ms, row.generation = now + ttl_ms, generation
         row.batch = structs.replace(
             row.batch, state=BatchState.CLAIMED, turn_id=the_turn, attempts=row.batch.attempts + 1
         )
@@ -100,7 +100,8 @@ def renew(state: State, claim: Claim, now: int, ttl_ms: int) -> Claim:
     rows = [] if session is None else session.held(claim.claim_id, claim.lease_token)
     if len(rows) != len(claim.batches):
         raise ClaimExpired(claim.session_id, claim.claim_id)
-    expires = max(claim.expires_at_epoch_ms, now + ttl_ms)
+    # Never earlier than it is, whatever a clock that was set back says.
+    expires = max(now + ttl_ms, *(row.held_until_ms or 0 for row in rows))
     for row in rows:
         row.held_until_ms = expires
     return structs.replace(claim, expires_at_epoch_ms=expires)

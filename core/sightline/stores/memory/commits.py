@@ -50,13 +50,21 @@ def commit_turn(state: State, commit: TurnCommit) -> CommitResult:
 
 
 def _held(session: Session, commit: TurnCommit) -> list[Row]:
-    rows: list[Row] = []
+    """The rows of all claims, each of them whole and named once."""
+    rows: dict[str, Row] = {}
     for completion in commit.completions:
         held = session.held(completion.claim_id, completion.lease_token)
-        if not held or sorted(row.batch.batch_id for row in held) != sorted(completion.batch_ids):
+        names = [row.batch.batch_id for row in held]
+        if (
+            completion.session_id != commit.session_id
+            or not held
+            or len(held) != held[0].claim_size
+            or sorted(names) != sorted(completion.batch_ids)
+            or not rows.keys().isdisjoint(names)
+        ):
             raise ClaimExpired(commit.session_id, completion.claim_id)
-        rows.extend(held)
-    return rows
+        rows.update(zip(names, held, strict=True))
+    return list(rows.values())
 
 
 def _advanced(session: Session, commit: TurnCommit) -> SessionRecord:

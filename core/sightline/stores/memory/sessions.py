@@ -111,7 +111,7 @@ def renew_lease(state: State, lease: SessionLease, now: int, ttl_ms: int) -> Ses
     session = state.sessions.get(lease.session_id)
     if session is None or is_lost(session.lane, lease):
         raise LeaseLost(lease.session_id, lease.generation)
-    longer = renewed(lease, now=now, ttl_ms=ttl_ms)
+    longer = renewed(session.lane, lease, now=now, ttl_ms=ttl_ms)
     session.lane = lane_of(longer)
     return longer
 

@@ -18,19 +18,22 @@ __all__ = ["Key", "Row", "Session", "Stamp", "State"]
 
 
 class Row(Struct):
-    """A batch with what only the store knows of it. `generation`: of the session lease it was claimed under."""
+    """A batch with what only the store knows of it. `claim_size`: how many rows its claim took; `generation`: of the
+    session lease it was claimed under.
+    """
 
     batch: Batch
     fencing: int = 0
     claim_id: str | None = None
     lease_token: str | None = None
+    claim_size: int | None = None
     held_until_ms: int | None = None
     generation: int | None = None
     cancel_requested: str | None = None
     ended_at_ms: int | None = None
 
     def release(self) -> None:
-        self.claim_id = self.lease_token = self.held_until_ms = self.generation = None
+        self.claim_id = self.lease_token = self.claim_size = self.held_until_ms = self.generation = None
 
     def end(self, state: BatchState, now: int) -> Batch:
         self.release()

@@ -10,7 +10,7 @@ from msgspec import structs
 from sightline.errors import ClaimExpired, LeaseLost
 from sightline.queue.claiming import Candidate, select
 from sightline.queue.model import Batch, BatchState, Boundary, Claim, NothingClaimed, SlotPolicy
-from sightline.session.leasing import acquired, is_lost
+from sightline.session.leasing import Lane, acquired, is_lost
 from sightline.session.model import LaneBusy, LeaseRequest, SessionLease
 from sightline.stores.sqlite.connection import Connection
 from sightline.stores.sqlite.leases import lane_of, release_lease, write_lease
@@ -34,14 +34,12 @@ def claim(
     lease: SessionLease | LeaseRequest | None,
     batch_ids: Sequence[str] | None,
 ) -> Claim | NothingClaimed:
+    limit = max_batches if batch_ids is None else len(batch_ids)
     generation = None
     granted = None
-    if lease is not None:
-        found = _lease(db, session_id, lease, now)
-        if isinstance(found, NothingClaimed):
-            return found
-        granted, generation = found
-    limit = max_batches if batch_ids is None else len(batch_ids)
+    lane = None if lease is None else lane_of(db, session_id)
+    if lease is not None and lane is not None:  # without a lane the session is gone, and there is no row to take
+        granted, generation = _lease(lane, session_id, lease, now)
     chosen = _select(db, session_id, boundary, limit, now, generation, batch_ids)
     if isinstance(chosen, NothingClaimed):
         return chosen
@@ -88,12 +86,9 @@ def claim(
 
 
 def _lease(
-    db: Connection, session_id: str, lease: SessionLease | LeaseRequest, now: int
-) -> tuple[SessionLease | LaneBusy | None, int] | NothingClaimed:
+    lane: Lane, session_id: str, lease: SessionLease | LeaseRequest, now: int
+) -> tuple[SessionLease | LaneBusy, int]:
     """The lease to claim under, not yet written, and the generation to look at claims with."""
-    lane = lane_of(db, session_id)
-    if lane is None:
-        return NothingClaimed("empty")
     if isinstance(lease, SessionLease):
         if is_lost(lane, lease):
             raise LeaseLost(session_id, lease.generation)
@@ -142,9 +137,11 @@ def _candidates(db: Connection, session_id: str, limit: int, now: int, generatio
 
 
 def renew(db: Connection, claim: Claim, now: int, ttl_ms: int) -> Claim:
-    expires = max(claim.expires_at_epoch_ms, now + ttl_ms)
-    if any(_held(db, claim, batch) is None for batch in claim.batches):
+    held = [row for batch in claim.batches if (row := _held(db, claim, batch)) is not None]
+    if len(held) != len(claim.batches):
         raise ClaimExpired(claim.session_id, claim.claim_id)
+    # Never earlier than it is, whatever a clock that was set back says.
+    expires = max(now + ttl_ms, *(row["claim_expires_at_ms"] for row in held))
     for batch in claim.batches:
         run(db, "renew_batch", expires=expires, **_proof(claim, batch))
     return structs.replace(claim, expires_at_epoch_ms=expires)

@@ -47,7 +47,7 @@ def _complete(db: Connection, commit: TurnCommit) -> None:
     error = None if commit.outcome.error is UNSET else text(commit.outcome.error)
     state, uncharge = batch_end(commit.outcome), 0 if commit.charge else 1
     for completion in commit.completions:
-        if not completion.batch_ids:
+        if completion.session_id != commit.session_id or not completion.batch_ids:
             raise ClaimExpired(commit.session_id, completion.claim_id)
         for batch_id in completion.batch_ids:
             completed = run(

@@ -30,7 +30,7 @@ def renew_lease(db: Connection, lease: SessionLease, now: int, ttl_ms: int) -> S
     lane = lane_of(db, lease.session_id)
     if lane is None or is_lost(lane, lease):
         raise LeaseLost(lease.session_id, lease.generation)
-    longer = renewed(lease, now=now, ttl_ms=ttl_ms)
+    longer = renewed(lane, lease, now=now, ttl_ms=ttl_ms)
     write_lease(db, longer)
     return longer
 

@@ -13,10 +13,17 @@ from typing import Any
 
 from sightline.kernel import KernelStore
 from sightline.testing.conformance import (
+    commands,
     commits,
+    exact_claims,
+    keys,
+    leased_work,
+    leases,
+    payloads,
     queue_cancels,
     queue_claims,
     queue_enqueue,
+    renewals,
     replay_log,
     replay_subscriptions,
     sessions,
@@ -38,5 +45,18 @@ def _checks_of(*modules: ModuleType) -> tuple[Callable[..., Any], ...]:
     )
 
 
-STORE_CHECKS: tuple[StoreCheck, ...] = _checks_of(sessions, queue_enqueue, queue_claims, queue_cancels, commits)
+STORE_CHECKS: tuple[StoreCheck, ...] = _checks_of(
+    sessions,
+    leases,
+    queue_enqueue,
+    keys,
+    payloads,
+    queue_claims,
+    exact_claims,
+    renewals,
+    leased_work,
+    queue_cancels,
+    commits,
+    commands,
+)
 REPLAY_CHECKS: tuple[ReplayCheck, ...] = _checks_of(replay_log, replay_subscriptions)

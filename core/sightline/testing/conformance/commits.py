@@ -208,6 +208,33 @@ async def if_one_claim_of_several_is_lost_none_is_completed(store: KernelStore) 
     assert await everything(store) == before
 
 
+async def one_commit_completes_a_claim_once(store: KernelStore) -> None:
+    await new_session(store)
+    await enqueue(store)
+    held = await claim(store)
+    before = await everything(store)
+    twice = _with(held, held.completion(), held.completion())
+    for work in (twice, structs.replace(twice, charge=False)):
+        await refused(ClaimExpired, commit(store, work))
+    assert await everything(store) == before
+
+
+async def a_commit_completes_only_claims_of_its_own_session(store: KernelStore) -> None:
+    await new_session(store)
+    await new_session(store, "other")
+    await enqueue(store)
+    await enqueue(store, session_id="other")
+    mine = await claim(store)
+    elsewhere = await claim(store, session_id="other")
+    before = await everything(store), await everything(store, "other")
+    foreign = elsewhere.completion()
+    renamed = structs.replace(foreign, session_id="s")
+    mislabelled = structs.replace(mine.completion(), session_id="other")
+    for completions in ((foreign,), (renamed,), (mislabelled,), (mine.completion(), foreign)):
+        await refused(ClaimExpired, commit(store, _with(mine, *completions)))
+    assert (await everything(store), await everything(store, "other")) == before
+
+
 async def a_commit_may_complete_several_claims(store: KernelStore) -> None:
     await new_session(store)
     for name in ("a", "b"):

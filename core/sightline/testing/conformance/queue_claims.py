@@ -9,14 +9,21 @@ from msgspec import UNSET
 
 from sightline.kernel import KernelStore
 from sightline.queue.model import (
-    Batch,
     BatchState,
     Boundary,
     Claim,
     DeliveryPolicy,
+    Draft,
     Group,
+    MergeKey,
     NothingClaimed,
+    Payload,
+    ProcessWake,
     SlotPolicy,
+    TextItem,
+    TurnInput,
+    TurnInputPayload,
+    WakePayload,
 )
 from sightline.testing.conformance.steps import (
     NOW,
@@ -28,6 +35,7 @@ from sightline.testing.conformance.steps import (
     enqueue,
     everything,
     ignored,
+    names_of,
     new_session,
     request_cancel,
 )
@@ -46,7 +54,7 @@ async def a_claim_takes_the_head_and_says_everything_about_it(store: KernelStore
     assert (held.claimed_at_epoch_ms, held.expires_at_epoch_ms) == (NOW + 1, NOW + 900_001)
     assert held.claim_id == f"qwc:{first.enqueue_seq}:{held.fencing_token}"
     assert held.cancel_requested is None
-    assert _names(held) == ["s:first"]
+    assert names_of(held) == ["s:first"]
     [batch] = held.batches
     assert (batch.state, batch.turn_id, batch.attempts) == (BatchState.CLAIMED, "t7", 1)
     assert await store.get_batch("s", "s:first") == batch
@@ -57,7 +65,7 @@ async def work_is_taken_in_order_of_its_sequence(store: KernelStore) -> None:
     await new_session(store)
     for name in ("b", "a", "c"):
         await enqueue(store, name)
-    taken = [_names(await claim(store, turn=name)) for name in ("t1", "t2", "t3")]
+    taken = [names_of(await claim(store, turn=name)) for name in ("t1", "t2", "t3")]
     assert taken == [["s:b"], ["s:a"], ["s:c"]]
 
 
@@ -94,15 +102,15 @@ async def a_delayed_head_does_not_block_what_is_behind_it(store: KernelStore) ->
     await new_session(store)
     await enqueue(store, "delayed", available_at_ms=NOW + 10)
     await enqueue(store, "ready")
-    assert _names(await claim(store)) == ["s:ready"]
+    assert names_of(await claim(store)) == ["s:ready"]
 
 
 async def at_an_idle_session_either_delivery_starts_a_claim(store: KernelStore) -> None:
     await new_session(store)
     await enqueue(store, "patient")
     await enqueue(store, "urgent", **_URGENT)
-    assert _names(await claim(store)) == ["s:patient"]
-    assert _names(await claim(store, turn="t2")) == ["s:urgent"]
+    assert names_of(await claim(store)) == ["s:patient"]
+    assert names_of(await claim(store, turn="t2")) == ["s:urgent"]
 
 
 async def at_a_checkpoint_only_urgent_work_is_taken_and_a_patient_head_blocks(store: KernelStore) -> None:
@@ -111,17 +119,17 @@ async def at_a_checkpoint_only_urgent_work_is_taken_and_a_patient_head_blocks(st
     await enqueue(store, "patient")
     await enqueue(store, "behind", **_URGENT)
     checkpoint: dict[str, Any] = {"boundary": Boundary.ACTIVE_TURN_CHECKPOINT}
-    assert _names(await claim(store, **checkpoint)) == ["s:urgent"]
+    assert names_of(await claim(store, **checkpoint)) == ["s:urgent"]
     assert (await claim_nothing(store, **checkpoint)).reason == "delivery_boundary_blocked"
-    assert _names(await claim(store, turn="t2")) == ["s:patient"]
-    assert _names(await claim(store, turn="t3", **checkpoint)) == ["s:behind"]
+    assert names_of(await claim(store, turn="t2")) == ["s:patient"]
+    assert names_of(await claim(store, turn="t3", **checkpoint)) == ["s:behind"]
 
 
 async def exclusive_work_is_taken_alone(store: KernelStore) -> None:
     await new_session(store)
     await enqueue(store, "alone", merge_key=Group("g"))
     await enqueue(store, "next", **_JOIN)
-    assert _names(await claim(store)) == ["s:alone"]
+    assert names_of(await claim(store)) == ["s:alone"]
 
 
 async def joining_neighbours_are_taken_together_up_to_the_first_that_differs(store: KernelStore) -> None:
@@ -130,16 +138,78 @@ async def joining_neighbours_are_taken_together_up_to_the_first_that_differs(sto
         await enqueue(store, name, **_JOIN)
     await enqueue(store, "other", slot_policy=SlotPolicy.JOIN, merge_key=Group("h"))
     await enqueue(store, "c", **_JOIN)
-    assert _names(await claim(store, turn="t1")) == ["s:a", "s:b"]
-    assert _names(await claim(store, turn="t2")) == ["s:other"]
-    assert _names(await claim(store, turn="t3")) == ["s:c"]
+    assert names_of(await claim(store, turn="t1")) == ["s:a", "s:b"]
+    assert names_of(await claim(store, turn="t2")) == ["s:other"]
+    assert names_of(await claim(store, turn="t3")) == ["s:c"]
+
+
+async def joining_stops_at_exclusive_work_and_at_another_delivery(store: KernelStore) -> None:
+    await new_session(store)
+    await enqueue(store, "a", **_JOIN)
+    await enqueue(store, "alone", merge_key=Group("g"))
+    await enqueue(store, "b", **_JOIN)
+    await enqueue(store, "urgent", **_JOIN, **_URGENT)
+    taken = [names_of(await claim(store, turn=f"t{number}")) for number in range(4)]
+    assert taken == [["s:a"], ["s:alone"], ["s:b"], ["s:urgent"]]
+
+
+async def neighbours_are_neighbours_among_what_is_eligible(store: KernelStore) -> None:
+    await new_session(store)
+    await enqueue(store, "held", **_URGENT)
+    await claim(store, turn="t1")
+    await enqueue(store, "a", **_JOIN)
+    await enqueue(store, "delayed", available_at_ms=NOW + 1)
+    await enqueue(store, "b", **_JOIN)
+    assert names_of(await claim(store, turn="t2")) == ["s:a", "s:b"]
+    # A held one in between.
+    await new_session(store, "other")
+    for name in ("a", "between", "b"):
+        options = {} if name == "between" else {**_JOIN, "available_at_ms": NOW + 5}
+        await enqueue(store, name, session_id="other", **options)
+    await claim(store, session_id="other", turn="t3")
+    assert names_of(await claim(store, session_id="other", turn="t4", now=NOW + 5)) == ["other:a", "other:b"]
+
+
+async def merge_keys_mean_what_they_say(store: KernelStore) -> None:
+    wake = WakePayload(
+        ProcessWake(
+            wake_id="wake",
+            target_session_id="s",
+            target_scope_id="scope",
+            process_id="p",
+            sequence=1,
+            event_type="done",
+            dedupe_key="done",
+            input="x",
+            created_at_ms=NOW,
+        )
+    )
+    text = TurnInputPayload(TurnInput((TextItem("x"),)))
+    cases: tuple[tuple[MergeKey, MergeKey, Payload, bool], ...] = (
+        ("never", "never", text, False),
+        ("payload_default", "payload_default", text, True),
+        ("payload_default", "payload_default", wake, False),
+        (Group("g"), Group("g"), text, True),
+        (Group("g"), Group("g"), wake, True),
+        (Group("g"), Group("h"), text, False),
+        (Group("never"), "never", text, False),
+        (Group("g"), "payload_default", text, False),
+    )
+    for number, (first, second, payload, joins) in enumerate(cases):
+        session_id = f"session {number}"
+        await new_session(store, session_id)
+        for name, key, content in (("first", first, text), ("second", second, payload)):
+            work = Draft(session_id=session_id, payloads=(content,), slot_policy=SlotPolicy.JOIN, merge_key=key)
+            await store.enqueue(work, batch_id=f"{session_id} {name}", now=NOW, max_open=10, then=ignored)
+        held = await claim(store, session_id=session_id)
+        assert len(held.batches) == (2 if joins else 1), (first, second, payload)
 
 
 async def a_claim_is_no_larger_than_its_limit(store: KernelStore) -> None:
     await new_session(store)
     for name in ("a", "b", "c"):
         await enqueue(store, name, **_JOIN)
-    assert _names(await claim(store, max_batches=2)) == ["s:a", "s:b"]
+    assert names_of(await claim(store, max_batches=2)) == ["s:a", "s:b"]
 
 
 async def a_claim_charges_an_attempt_to_each_of_its_batches(store: KernelStore) -> None:
@@ -203,7 +273,7 @@ async def of_many_claimers_at_once_each_piece_of_work_gets_one(store: KernelStor
         )
     )
     claims = [held for held in taken if isinstance(held, Claim)]
-    assert sorted(name for held in claims for name in _names(held)) == [f"s:{n}" for n in range(5)]
+    assert sorted(name for held in claims for name in names_of(held)) == [f"s:{n}" for n in range(5)]
     for held in claims:
         batch = await store.get_batch("s", held.batches[0].batch_id)
         assert batch.turn_id == held.turn_id
@@ -239,11 +309,22 @@ async def a_turn_that_is_taken_again_is_the_same_turn_with_the_same_members(stor
     await enqueue(store, "delayed", available_at_ms=NOW + 5)
     await enqueue(store, "c", **_JOIN)
     first = await claim(store, turn="t1")
-    assert _names(first) == ["s:a", "s:b", "s:c"]
+    assert names_of(first) == ["s:a", "s:b", "s:c"]
     await abandon(store, first)
     await enqueue(store, "d", **_JOIN)
     again = await claim(store, turn="t2", token="new", now=NOW + 10)
-    assert (again.turn_id, _names(again)) == ("t1", ["s:a", "s:b", "s:c"])
+    assert (again.turn_id, names_of(again)) == ("t1", ["s:a", "s:b", "s:c"])
+
+
+async def a_turn_that_was_begun_is_not_taken_in_by_another_one(store: KernelStore) -> None:
+    await new_session(store)
+    await enqueue(store, "begun", **_URGENT)
+    await abandon(store, await claim(store, turn="t1"))
+    await enqueue(store, "behind", **_URGENT)
+    checkpoint: dict[str, Any] = {"boundary": Boundary.ACTIVE_TURN_CHECKPOINT}
+    assert (await claim_nothing(store, **checkpoint)).reason == "delivery_boundary_blocked"
+    assert (await claim(store, turn="t2")).turn_id == "t1"
+    assert names_of(await claim(store, turn="t2", token="other", **checkpoint)) == ["s:behind"]
 
 
 async def a_turn_that_is_taken_again_is_whole_whatever_the_limit(store: KernelStore) -> None:
@@ -251,7 +332,7 @@ async def a_turn_that_is_taken_again_is_whole_whatever_the_limit(store: KernelSt
     for name in ("a", "b", "c"):
         await enqueue(store, name, **_JOIN)
     await abandon(store, await claim(store, max_batches=3))
-    assert _names(await claim(store, max_batches=1)) == ["s:a", "s:b", "s:c"]
+    assert names_of(await claim(store, max_batches=1)) == ["s:a", "s:b", "s:c"]
 
 
 async def a_stale_claim_cannot_give_back_what_another_holds(store: KernelStore) -> None:
@@ -284,8 +365,3 @@ async def a_later_attempt_finds_the_request_to_cancel_in_its_claim(store: Kernel
     await request_cancel(store, turn="t1", reason="enough")
     await abandon(store, held, charge=False)
     assert (await claim(store)).cancel_requested == "enough"
-
-
-def _names(held: Claim) -> list[str]:
-    batches: tuple[Batch, ...] = held.batches
-    return [batch.batch_id for batch in batches]

@@ -242,7 +242,10 @@ async def the_next_due_time_is_that_of_the_earliest_delayed_work(store: KernelSt
     await new_session(store, "other")
     assert await store.next_due(NOW) is None
     await enqueue(store, "ready")
-    assert await store.next_due(NOW) is None
+    # Nor is it delayed for somebody whose clock is behind, or because it names a time that was over when it came.
+    assert await store.next_due(NOW - 5) is None
+    await enqueue(store, "overdue", available_at_ms=NOW - 3)
+    assert await store.next_due(NOW - 5) is None
     await enqueue(store, "later", available_at_ms=NOW + 20)
     await enqueue(store, "soon", session_id="other", available_at_ms=NOW + 10)
     assert await store.next_due(NOW) == NOW + 10

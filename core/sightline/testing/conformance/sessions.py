@@ -11,6 +11,7 @@ from sightline.session.model import INITIAL_FRAME, NewSession, Usage
 from sightline.testing.conformance.steps import (
     NOW,
     abandon,
+    acquire,
     claim,
     claim_nothing,
     commit,
@@ -307,6 +308,7 @@ async def _errors_of_every_method(store: KernelStore, session_id: str, batch_id:
             store.load_session(session_id, 10),
             store.page_messages(session_id, before=None, limit=10),
             store.delete_session(session_id, NOW, ignored),
+            acquire(store, session_id=session_id),
             offer(store, draft(session_id=session_id)),
             store.cancel_batch(session_id, batch_id, now=NOW, then=ignored),
             store.cancel_from(session_id, batch_id, now=NOW, then=ignored),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
 from msgspec import structs
@@ -21,12 +21,23 @@ from sightline.queue.model import (
     TurnInput,
     TurnInputPayload,
 )
-from sightline.session.model import Message, NewSession, SessionRecord, Usage, UsageFigures
+from sightline.session.model import (
+    LaneBusy,
+    LeaseRequest,
+    Message,
+    NewSession,
+    SessionLease,
+    SessionRecord,
+    Usage,
+    UsageFigures,
+)
 from sightline.turn.commit import CommitResult, TurnCommit
 
 __all__ = [
     "NOW",
     "abandon",
+    "acquire",
+    "busy",
     "claim",
     "claim_nothing",
     "commit",
@@ -35,7 +46,10 @@ __all__ = [
     "enqueue",
     "everything",
     "ignored",
+    "lease_of",
+    "lease_request",
     "message",
+    "names_of",
     "new_session",
     "offer",
     "refused",
@@ -109,6 +123,8 @@ async def _claim(
     now: int = NOW,
     ttl_ms: int = 60_000,
     max_batches: int = 64,
+    lease: SessionLease | LeaseRequest | None = None,
+    batch_ids: Sequence[str] | None = None,
 ) -> Claim | NothingClaimed:
     return await store.claim(
         session_id,
@@ -120,7 +136,14 @@ async def _claim(
         ttl_ms=ttl_ms,
         max_batches=max_batches,
         then=ignored,
+        lease=lease,
+        batch_ids=batch_ids,
     )
+
+
+def names_of(held: Claim) -> list[str]:
+    """The ids of a claim's batches."""
+    return [batch.batch_id for batch in held.batches]
 
 
 async def abandon(store: KernelStore, held: Claim, *, charge: bool = True) -> tuple[Batch, ...]:
@@ -128,6 +151,42 @@ async def abandon(store: KernelStore, held: Claim, *, charge: bool = True) -> tu
     await store.abandon(held, charge=charge, then=told.append)
     assert len(told) == 1
     return told[0]
+
+
+def lease_request(owner: str = "owner", *, token: str = "lease", ttl_ms: int = 60_000) -> LeaseRequest:
+    return LeaseRequest(owner_id=owner, lease_token=token, ttl_ms=ttl_ms)
+
+
+def lease_of(held: Claim) -> SessionLease:
+    """The lease that came with a claim."""
+    assert held.lease is not None
+    return held.lease
+
+
+async def acquire(store: KernelStore, owner: str = "owner", **options: Any) -> SessionLease:
+    """Become the session's writer; nobody may be in the way."""
+    lease = await _acquire(store, owner, **options)
+    assert isinstance(lease, SessionLease), lease
+    return lease
+
+
+async def busy(store: KernelStore, owner: str, **options: Any) -> LaneBusy:
+    """Who is in the way of `owner`; somebody must be."""
+    answer = await _acquire(store, owner, **options)
+    assert isinstance(answer, LaneBusy), answer
+    return answer
+
+
+async def _acquire(
+    store: KernelStore,
+    owner: str,
+    *,
+    session_id: str = "s",
+    token: str = "lease",
+    now: int = NOW,
+    ttl_ms: int = 60_000,
+) -> SessionLease | LaneBusy:
+    return await store.acquire_lease(session_id, owner_id=owner, lease_token=token, now=now, ttl_ms=ttl_ms)
 
 
 async def request_cancel(
