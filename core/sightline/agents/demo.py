@@ -97,12 +97,16 @@ def _no_json(word: str) -> None:
 async def _steps(turn: Turn, rest: str) -> None:
     match = _FORMS["steps"].fullmatch(rest)
     assert match is not None
+    lines = 0
     for index in range(int(match["count"])):
         if index and match["every"]:
             await turn.sleep(int(match["every"]) / 1000)
         elif index % _BREATH == _BREATH - 1:
             await turn.sleep(0)
         turn.model_request()
+        for message in await turn.checkpoint():
+            turn.text(("\n" if lines else "") + f"at step {index + 1}: {message.content}")
+            lines += 1
 
 
 async def _help(turn: Turn, text: str) -> None:

@@ -72,6 +72,7 @@ class Turn:
         clock: Clock,
         emit: Emit,
         history: History,
+        checkpoint: Callable[[], Awaitable[tuple[InputMessage, ...]]] | None = None,
         attachment: Callable[[str], Awaitable[bytes]] | None = None,
         causes: tuple[TurnCause, ...] = (),
         options: dict[str, Any] | UnsetType = UNSET,
@@ -86,6 +87,7 @@ class Turn:
         self.clock = clock
         self._emit = emit
         self._history = history
+        self._checkpoint = checkpoint
         self._attachment = attachment
         self._over = False
         self._steps = 0
@@ -144,6 +146,16 @@ class Turn:
     async def messages(self, newest: int = 50) -> tuple[Message, ...]:
         """The newest so many messages of the transcript, oldest first. This turn's input is not among them."""
         return await self._history(newest)
+
+    async def checkpoint(self) -> tuple[InputMessage, ...]:
+        """Take in what was sent meanwhile with `earliest_safe_boundary`: messages, in order, that belong to this turn
+        from now on. Mostly there are none.
+
+        Raises StoreUnavailable with nothing taken in; LeaseLost when another owner runs the turn, which then ends here.
+        """
+        if self._over:
+            raise TurnOver(f"turn {self.turn_id} has ended")
+        return () if self._checkpoint is None else await self._checkpoint()
 
     async def attachment(self, attachment_id: str) -> bytes:
         """The picture that a part of a message refers to. Raises AttachmentNotFound, StoreUnavailable."""

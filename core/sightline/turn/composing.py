@@ -27,7 +27,7 @@ class Said(Struct, frozen=True, kw_only=True):
 
 
 def turn_commit(
-    claim: Claim,
+    claims: Sequence[Claim],
     inputs: Sequence[InputMessage],
     said: Said,
     outcome: Outcome,
@@ -37,7 +37,10 @@ def turn_commit(
     started_ms: int,
     now: int,
 ) -> TurnCommit:
-    """`message_ids`: one for each input, and one for the answer."""
+    """`claims`: the one the turn began with, then those of its checkpoints. `message_ids`: one for each input, and one
+    for the answer.
+    """
+    claim = claims[0]
     *input_ids, answer_id = message_ids
     answer = assistant_message(
         outcome,
@@ -55,7 +58,7 @@ def turn_commit(
         outcome=outcome,
         messages=(*user_messages(claim, inputs, input_ids, started_ms), *(() if answer is None else (answer,))),
         usage=said.used,
-        completions=(claim.completion(),),
+        completions=tuple(claim.completion() for claim in claims),
         title=title_from(typed),
         now=now,
         charge=not gave_up(outcome),

@@ -19,7 +19,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from sightline.clock import Clock, within
-from sightline.errors import ClaimExpired, Conflict, NotFound, SessionDeleted, StoreUnavailable
+from sightline.errors import ClaimExpired, Conflict, LeaseLost, NotFound, SessionDeleted, StoreUnavailable
 from sightline.ids import Ids
 from sightline.observation.activities import Activity, Outcome
 from sightline.observation.events import TurnActivity
@@ -41,10 +41,18 @@ from sightline.turn.agent import Agent, AgentError, History, Turn
 from sightline.turn.commands import CommandEffect, ToolSource, carry_out
 from sightline.turn.commit import CommitResult, CommitStore, TurnCommit
 from sightline.turn.composing import Said, command_commit, turn_commit
-from sightline.turn.keeping import LeaseKeeper
+from sightline.turn.keeping import Held, LeaseKeeper
 from sightline.turn.rules import early_outcome, ended_batches, error_text
 from sightline.turn.tasks import finish, retrieve
-from sightline.turn.telling import claimed, command_ended, queue_change, retracted, turn_ended, turn_started
+from sightline.turn.telling import (
+    claimed,
+    command_ended,
+    input_accepted,
+    queue_change,
+    retracted,
+    turn_ended,
+    turn_started,
+)
 
 __all__ = ["DriverLimits", "TurnDriver", "TurnStore"]
 
@@ -71,11 +79,17 @@ class DriverLimits(Struct, frozen=True, kw_only=True):
 class _Running:
     """Claimed work under way. The first of `cancel`, `hand_back`, `lose` and the agent's own end wins.
 
-    `turn` is there once the turn has been shown; a session command never has one.
+    `turn` is there once the turn has been shown; a session command never has one. `claims` are the one it began with
+    and those of its checkpoints, all settled together; `inputs` is what it runs on, as it stands.
     """
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
+        self.claims = [claim]
+        self.inputs: list[InputMessage] = []
+        self.held: Held | None = None
+        self.over = False
+        """Whether it is being settled: what is claimed for it from now on comes too late."""
         self.command = exclusive_command(claim.batches)
         self.turn: Turn | None = None
         self.cancel_reason: str | None = claim.cancel_requested
@@ -183,7 +197,6 @@ class TurnDriver:
                 handle.publish(self._clock.now_ms(), (claimed(claim),))
 
         settled = False
-        held = None
         try:
             claim = await finish(
                 self._store.claim(
@@ -203,16 +216,17 @@ class TurnDriver:
             )
             if isinstance(claim, NothingClaimed):
                 return claim
-            held = self._keeper.hold(claim, taken[0].lose)
+            taken[0].held = self._keeper.hold(claim, taken[0].lose)
             settled = await self._see_through(handle, taken[0], history)
         except asyncio.CancelledError:
             for running in taken:
                 running.handing_back = True
             raise
         finally:
-            if held is not None:
-                self._keeper.drop(held)
             for running in taken:
+                running.over = True
+                if running.held is not None:
+                    self._keeper.drop(running.held)
                 if running.turn is not None:
                     running.turn.end()
                 del self._running[handle.session_id]
@@ -232,7 +246,8 @@ class TurnDriver:
         else:
             turn = running.turn or self._show_turn(handle, running, history, await self._store_pictures(claim))
             outcome = early_outcome(claim, self._limits.max_attempts) or await self._perform(running, turn)
-            commit = None if outcome is None else self._turn_commit(handle, claim, turn, outcome, started_ms)
+            running.over = True
+            commit = None if outcome is None else self._turn_commit(handle, running, turn, outcome, started_ms)
         if commit is None or running.lost:
             return False
         try:
@@ -261,14 +276,21 @@ class TurnDriver:
     ) -> Turn:
         claim = running.claim
         inputs = input_messages(claim.batches, pictures)
-        running.turn = self._turn(handle, claim, inputs, for_turn(claim.batches), history)
+        running.inputs += inputs
+        running.turn = self._turn(handle, running, inputs, for_turn(claim.batches), history)
         started = turn_started(claim, inputs)
         handle.publish(self._clock.now_ms(), (started,) if pictures else (claimed(claim), started))
         return running.turn
 
     def _turn(
-        self, handle: RuntimeHandle, claim: Claim, inputs: tuple[InputMessage, ...], work: TurnWork, history: History
+        self,
+        handle: RuntimeHandle,
+        running: _Running,
+        inputs: tuple[InputMessage, ...],
+        work: TurnWork,
+        history: History,
     ) -> Turn:
+        claim = running.claim
         count = 0
 
         def emit(activity: Activity, correlation_id: str) -> None:
@@ -290,10 +312,55 @@ class TurnDriver:
             clock=self._clock,
             emit=emit,
             history=history,
+            checkpoint=lambda: self._take_in(handle, running),
             attachment=attachment,
             causes=work.turn_causes,
             options=work.input.protocol_turn_options,
         )
+
+    async def _take_in(self, handle: RuntimeHandle, running: _Running) -> tuple[InputMessage, ...]:
+        """At a checkpoint: what waits to be delivered into this turn, which is settled with it from now on.
+
+        Raises StoreUnavailable with nothing taken in. A turn whose lease is lost is stopped.
+        """
+        late: list[Claim] = []
+
+        def taken(claim: Claim) -> None:
+            if running.over:
+                late.append(claim)
+                return
+            running.claims.append(claim)
+            if running.held is not None:
+                running.held.claims.append(claim)
+            handle.publish(self._clock.now_ms(), (claimed(claim),))
+
+        try:
+            claim = await finish(
+                self._store.claim(
+                    handle.session_id,
+                    Boundary.ACTIVE_TURN_CHECKPOINT,
+                    owner_id=self._owner_id,
+                    turn_id=running.claim.turn_id,
+                    lease_token=self._ids.token(),
+                    now=self._clock.now_ms(),
+                    ttl_ms=CLAIM_TTL_MS,
+                    max_batches=_MAX_CLAIM,
+                    lease=running.claim.lease,
+                    then=taken,
+                )
+            )
+        except LeaseLost:
+            running.lose()
+            raise
+        finally:
+            for claim in late:
+                await finish(self._store.abandon(claim, charge=False, then=lambda _: None))
+        if isinstance(claim, NothingClaimed) or late:
+            return ()
+        inputs = input_messages(claim.batches, await self._store_pictures(claim))
+        running.inputs += inputs
+        handle.publish(self._clock.now_ms(), (input_accepted(claim, inputs),))
+        return inputs
 
     async def _carry_out(self, handle: RuntimeHandle, running: _Running) -> CommandEffect | None:
         """What the claimed command comes to; none when it is to be handed back."""
@@ -352,16 +419,16 @@ class TurnDriver:
         retrieve(agent)
 
     def _turn_commit(
-        self, handle: RuntimeHandle, claim: Claim, turn: Turn, outcome: Outcome, started_ms: int
+        self, handle: RuntimeHandle, running: _Running, turn: Turn, outcome: Outcome, started_ms: int
     ) -> TurnCommit:
         turn.end()
         return turn_commit(
-            claim,
-            turn.input,
+            running.claims,
+            running.inputs,
             Said(content=turn.answer, parts=turn.parts, used=turn.used),
             outcome,
             revision=handle.revision,
-            message_ids=[self._ids.new() for _ in range(len(turn.input) + 1)],
+            message_ids=[self._ids.new() for _ in range(len(running.inputs) + 1)],
             started_ms=started_ms,
             now=self._clock.now_ms(),
         )
@@ -377,7 +444,7 @@ class TurnDriver:
         )
 
     async def _commit(self, handle: RuntimeHandle, running: _Running, commit: TurnCommit) -> None:
-        batches = ended_batches(running.claim, commit.outcome, charge=commit.charge)
+        batches = ended_batches(running.claims, commit.outcome, charge=commit.charge)
         ended = turn_ended if running.command is None else command_ended
         told = False
 
@@ -400,13 +467,18 @@ class TurnDriver:
         await self._store.commit(commit, committed)
 
     async def _give_back(self, handle: RuntimeHandle, running: _Running) -> None:
-        claim = running.claim
+        """Give everything back; the session lease goes with the claim the turn began with, the last of them."""
+        for claim in reversed(running.claims):
+            await self._give_back_one(handle, running, claim)
+
+    async def _give_back_one(self, handle: RuntimeHandle, running: _Running, claim: Claim) -> None:
+        first = claim is running.claim
 
         def abandoned(batches: tuple[Batch, ...]) -> None:
             if not batches:
                 running.lost = True
                 return
-            shown = () if running.turn is None else running.turn.correlations
+            shown = () if running.turn is None or not first else running.turn.correlations
             handle.publish(self._clock.now_ms(), (*retracted(claim, shown), queue_change("abandoned", batches)))
 
         for delay in itertools.chain(_STORE_RETRIES, itertools.repeat(_STORE_RETRIES[-1])):

@@ -1,6 +1,7 @@
 """What observers are told of a turn and of the work it takes: the events of each step, in their order.
 
-Taking work is told by `queue_changed`, its turn by `turn_started`. The end is told in one go: the batches leave the
+Taking work is told by `queue_changed`, its turn by `turn_started`, what a checkpoint takes in by
+`queued_input_accepted`. The end is told in one go: the batches leave the
 queue, the turn has ended, and the commit brings what it left. An attempt that ends without a commit takes back what it
 showed. A session command shows nothing while it runs; what it changed is told with its end.
 """
@@ -11,15 +12,15 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import structs
 
-from sightline.observation.activities import Retracted, TurnEnded, TurnStarted
+from sightline.observation.activities import QueuedInputAccepted, Retracted, TurnEnded, TurnStarted
 from sightline.observation.events import Committed, QueueChanged, ResidentChanged, TurnActivity
 from sightline.observation.handle import Change
-from sightline.queue.materializing import InputMessage
+from sightline.queue.materializing import AcceptedInput, InputMessage, own_key
 from sightline.queue.model import Batch, BatchState, Boundary, Claim
 from sightline.queue.rules import summary_of
 from sightline.turn.commit import CommitResult, TurnCommit
 
-__all__ = ["claimed", "command_ended", "queue_change", "retracted", "turn_ended", "turn_started"]
+__all__ = ["claimed", "command_ended", "input_accepted", "queue_change", "retracted", "turn_ended", "turn_started"]
 
 _QUEUE_KINDS = {
     BatchState.COMPLETED: "completed",
@@ -49,6 +50,18 @@ def turn_started(claim: Claim, inputs: Sequence[InputMessage]) -> Change:
     )
     identity = f"{claim.turn_id}.{claim.attempt}-started"
     return Change(TurnActivity(id=identity, correlation_id=identity, event=started), claim.turn_id)
+
+
+def input_accepted(claim: Claim, inputs: Sequence[InputMessage]) -> Change:
+    """Input taken in at a checkpoint, under its senders' own keys."""
+    accepted = tuple(AcceptedInput(id=own_key(message.source_key), message=message) for message in inputs)
+    identity = f"{claim.turn_id}.{claim.claim_id}-accepted"
+    data = TurnActivity(
+        id=identity,
+        correlation_id=identity,
+        event=QueuedInputAccepted(checkpoint="after_work", inputs=accepted),
+    )
+    return Change(data, claim.turn_id)
 
 
 def retracted(claim: Claim, correlations: Iterable[str]) -> tuple[Change, ...]:
