@@ -465,14 +465,25 @@ class Kernel:
 
     async def _poke_claimable(self, reason: str) -> Idle:
         assert self._runner is not None, "only a kernel with an agent has a runner"
-        # More than can run: the line is then not empty before the next look. Each look goes on behind the last one, so
-        # that whoever comes late in the order of ids comes up as well.
+        while True:
+            # One `now` for both questions: what comes due between them would be neither ready nor still to come.
+            now = self.clock.now_ms()
+            for session_id in await self._next_claimable(now):
+                self._runner.poke_session(session_id, reason)
+            due = await self._store.next_due(now)
+            if due is None or due > self.clock.now_ms():
+                return Idle(due)
+            # It came due while the store was asked, as happens to whoever is woken for it a moment early.
+
+    async def _next_claimable(self, now: int) -> tuple[str, ...]:
+        """Sessions with ready work, more than can run: the line is then not empty before the next look.
+
+        Each look goes on behind the last one, so that whoever comes late in the order of ids comes up as well.
+        """
         limit = 4 * self.limits.concurrency
-        found = await self._store.claimable_sessions(self.clock.now_ms(), limit, self._looked_to)
+        found = await self._store.claimable_sessions(now, limit, self._looked_to)
         self._looked_to = found[-1] if len(found) == limit else ""
-        for session_id in found:
-            self._runner.poke_session(session_id, reason)
-        return Idle(await self.next_due())
+        return found
 
     async def _run_turn(self, session_id: str) -> QueuedWorkRunOutcome:
         """Submitted means: look again. A turn ran, and there is, or may be, more work."""

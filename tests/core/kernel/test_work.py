@@ -168,6 +168,33 @@ async def test_a_look_for_work_finds_more_sessions_than_can_run_and_no_more_than
         assert runner.waiting == 6
 
 
+async def test_work_that_comes_due_between_the_two_questions_of_a_look_is_not_left_to_the_poll() -> None:
+    puppet = Puppet()
+    async with running(puppet, limits=Limits(poll_interval=1_000.0)) as world:
+        gate = world.faults.hold_answer("claimable_sessions")
+        await world.send("soon", available_at_ms=world.clock.now_ms() + 10)
+        world.clock.advance(0.02)
+        gate.open()
+        await world.clock.run_for(0.01)
+        assert len(puppet.turns) == 1
+        await puppet.ends()
+
+
+async def test_who_is_woken_for_delayed_work_a_moment_early_looks_again() -> None:
+    puppet = Puppet()
+    async with running(puppet, limits=Limits(poll_interval=1_000.0)) as world:
+        await world.send("soon", available_at_ms=world.clock.now_ms() + 10)
+        world.clock.advance(0.009)
+        gate = world.faults.hold_answer("next_due")
+        world.kernel._runner.poke("a moment early")  # type: ignore[union-attr]
+        await settled()
+        world.clock.advance(0.002)
+        gate.open()
+        await settled()
+        assert len(puppet.turns) == 1
+        await puppet.ends()
+
+
 async def test_many_sessions_take_their_turns_within_the_permits() -> None:
     running_now = most = 0
 
