@@ -332,6 +332,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     "X38": (
         "a_turn_that_is_taken_again_is_the_same_turn_with_the_same_members",
         "a_turn_that_is_taken_again_is_whole_whatever_the_limit",
+        "a_turn_whose_lease_was_taken_over_is_taken_whole_and_before_what_came_later",
         f"{MIGRATIONS}::test_work_that_was_held_waits_for_its_next_attempt_as_the_same_turn",
     ),
 }

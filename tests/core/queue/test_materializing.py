@@ -216,6 +216,12 @@ def test_two_pictures_of_one_id_stay_two_pictures() -> None:
     assert work.input.image_blobs == {"i": RED, "two:item:0:i": BLUE}
 
 
+def test_a_name_made_up_for_a_picture_is_nobody_elses_either() -> None:
+    second = TurnInput((ImageItem("i"), ImageItem("two:item:0:i")), {"two:item:0:i": b"green", "i": BLUE})
+    work = for_turn((batch(shown(ImageItem("i"), i=RED), name="one"), batch(TurnInputPayload(second), name="two")))
+    assert resolved(work.input) == [RED, BLUE, b"green"]
+
+
 def test_one_picture_that_comes_twice_is_kept_once() -> None:
     same = shown(ImageItem("i"), i=RED)
     work = for_turn((batch(same, name="one"), batch(same, name="two")))

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from sightline.errors import ClaimExpired, HeadConflict, LeaseLost
 from sightline.kernel import KernelStore
-from sightline.queue.model import Boundary, DeliveryPolicy, NothingClaimed
+from sightline.queue.model import Boundary, DeliveryPolicy, Group, NothingClaimed, SlotPolicy
 from sightline.session.model import LaneBusy, SessionLease
 from sightline.testing.conformance.steps import (
     NOW,
@@ -109,6 +109,29 @@ async def what_was_claimed_under_a_lease_that_was_taken_over_is_free_for_the_new
     assert taken.fencing_token > dead.fencing_token
     assert lease_of(taken).generation > lease_of(dead).generation
     await refused(ClaimExpired, store.renew(dead, now=NOW, ttl_ms=100))
+
+
+async def a_turn_whose_lease_was_taken_over_is_taken_whole_and_before_what_came_later(store: KernelStore) -> None:
+    await new_session(store)
+    joining: dict[str, Any] = {"slot_policy": SlotPolicy.JOIN, "merge_key": Group("g")}
+    for name in ("a", "b"):
+        await enqueue(store, name, **joining)
+    dead = await claim(store, lease=lease_request("dead", ttl_ms=0), ttl_ms=900_000)
+    await enqueue(store, "c", **joining)
+    taken = await claim(store, lease=lease_request("heir", token="new"), token="new", turn="t2", max_batches=1)
+    assert (taken.turn_id, names_of(taken)) == (dead.turn_id, ["s:a", "s:b"])
+    assert names_of(await claim(store, lease=taken.lease, token="third", turn="t3")) == ["s:c"]
+
+
+async def what_is_held_is_told_also_where_something_else_is_still_to_come(store: KernelStore) -> None:
+    await new_session(store)
+    await enqueue(store, "early", available_at_ms=NOW + 5)
+    await enqueue(store, "ready")
+    await claim(store, lease=lease_request(token="old"), now=NOW + 10)
+    # The owner begins again after its clock went back: the first is still to come then, though no longer held.
+    held = await claim(store, lease=lease_request(token="new"), turn="t2", token="new")
+    assert names_of(held) == ["s:ready"]
+    assert await claim_nothing(store, lease=held.lease) == NothingClaimed("held")
 
 
 async def an_owner_that_lost_the_answer_to_its_claim_asks_again_and_has_it(store: KernelStore) -> None:
@@ -312,22 +335,29 @@ async def a_claim_that_was_taken_over_gives_back_neither_the_work_nor_the_lane_o
 
 
 async def work_claimed_under_a_lease_is_ready_again_when_that_lease_has_ended(store: KernelStore) -> None:
-    for name in ("expired", "released", "ruling", "superseded", "unleased"):
+    for name in ("committed", "expired", "released", "ruling", "superseded", "unleased"):
         await new_session(store, name)
         await enqueue(store, session_id=name)
         request = None if name == "unleased" else lease_request("me", ttl_ms=100 if name == "expired" else 1_000)
         held = await claim(store, session_id=name, lease=request, ttl_ms=10**6)
+        if name == "committed":
+            # The rest of a turn that ended without it.
+            await enqueue(store, "rest", session_id=name)
+            await claim(store, session_id=name, lease=held.lease, token="rest", turn="t2", ttl_ms=10**6)
+            await commit(store, commit_of(held, revision=0, lease=held.lease))
         if name in ("released", "superseded"):
             await store.release_lease(lease_of(held))
         if name == "superseded":
             await acquire(store, "you", session_id=name, ttl_ms=1_000)
-    assert await store.claimable_sessions(NOW + 99, 10) == ("released", "superseded")
-    assert await store.claimable_sessions(NOW + 100, 10) == ("expired", "released", "superseded")
-    for name, ready in (("expired", False), ("released", True), ("ruling", False), ("superseded", True)):
-        assert await store.peek_claimable(name, NOW + 99) is ready
+    free = ("committed", "released", "superseded")
+    assert await store.claimable_sessions(NOW + 99, 10) == free
+    assert await store.claimable_sessions(NOW + 100, 10) == ("committed", "expired", "released", "superseded")
+    for name in ("committed", "expired", "released", "ruling", "superseded"):
+        assert await store.peek_claimable(name, NOW + 99) is (name in free)
     assert await store.peek_claimable("expired", NOW + 100)
     assert not await store.peek_claimable("unleased", NOW + 100)
     assert await store.claimable_sessions(NOW + 10**6, 10) == (
+        "committed",
         "expired",
         "released",
         "ruling",
