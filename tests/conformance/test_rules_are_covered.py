@@ -145,13 +145,13 @@ COVERED: dict[str, tuple[str, ...]] = {
         "a_commit_under_a_lease_that_expired_and_nobody_took_over_stands",
     ),
     "Q23": (
-        "of_a_claim_that_was_taken_over_in_part_nothing_is_completed",
+        "of_a_claim_that_holds_a_part_of_what_it_names_nothing_is_completed",
         "if_one_claim_of_several_is_lost_none_is_completed",
         f"{WRITER}::test_a_commit_that_is_refused_late_spoils_nothing_of_what_waited_with_it",
     ),
     "Q24": (
         "a_commit_completes_its_whole_claim_or_nothing",
-        "of_a_claim_that_was_taken_over_in_part_nothing_is_completed",
+        "of_a_claim_that_holds_a_part_of_what_it_names_nothing_is_completed",
         "one_commit_completes_a_claim_once",
     ),
     "Q25": ("a_commit_completes_only_claims_of_its_own_session",),
@@ -231,7 +231,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "abandoned_work_is_pending_at_once_and_keeps_its_turn",
         "a_stale_claim_cannot_give_back_what_another_holds",
         "a_claim_that_was_taken_over_gives_back_neither_the_work_nor_the_lane_of_its_successor",
-        "of_a_claim_that_was_taken_over_in_part_the_rest_is_given_back",
+        "of_a_claim_that_holds_a_part_of_what_it_names_that_part_is_given_back",
     ),
     "row 52": (
         "a_commit_writes_the_turn_and_ends_its_work",
@@ -321,7 +321,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "X26": (
         "work_that_was_given_back_or_has_ended_cannot_be_renewed",
-        "of_a_claim_that_was_taken_over_in_part_nothing_is_extended",
+        "of_a_claim_that_holds_a_part_of_what_it_names_nothing_is_extended",
         "a_lease_that_was_taken_over_is_lost_and_its_successor_is_not_touched",
     ),
     "X36": ("a_commit_from_another_revision_writes_nothing",),

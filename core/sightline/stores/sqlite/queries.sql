@@ -137,13 +137,14 @@ SELECT * FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL AND
 -- The rows a claim could take, by the same words as claiming.Candidate.is_eligible; the rules decide among them. A null
 -- generation, on either side, compares to nothing.
 SELECT * FROM batches
-WHERE session_id = :session_id AND ended_at_ms IS NULL AND available_at_ms <= :now AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> :generation)
+WHERE session_id = :session_id AND ended_at_ms IS NULL AND (available_at_ms <= :now OR turn_id IS NOT NULL)
+    AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> :generation)
 ORDER BY enqueue_seq LIMIT :limit;
 
 -- name: turn_candidates
 -- The same for the members of a turn that was begun before: it is taken again whole.
 SELECT * FROM batches
-WHERE session_id = :session_id AND ended_at_ms IS NULL AND turn_id = :turn_id AND available_at_ms <= :now AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> :generation)
+WHERE session_id = :session_id AND ended_at_ms IS NULL AND turn_id = :turn_id AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> :generation)
 ORDER BY enqueue_seq;
 
 -- name: soonest_batch
@@ -207,7 +208,7 @@ SELECT * FROM (
 -- What was claimed under a lease that ended is free as well.
 SELECT EXISTS (
     SELECT 1 FROM batches JOIN sessions USING (session_id)
-    WHERE session_id = :session_id AND ended_at_ms IS NULL AND available_at_ms <= :now
+    WHERE session_id = :session_id AND ended_at_ms IS NULL AND (available_at_ms <= :now OR turn_id IS NOT NULL)
         AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> lease_generation
             OR (claim_generation IS NOT NULL AND lease_expires_at_ms <= :now))
 );
@@ -221,14 +222,15 @@ WITH RECURSIVE busy (id) AS (
 )
 SELECT id FROM busy WHERE id IS NOT NULL AND EXISTS (
     SELECT 1 FROM batches JOIN sessions USING (session_id)
-    WHERE session_id = busy.id AND ended_at_ms IS NULL AND available_at_ms <= :now
+    WHERE session_id = busy.id AND ended_at_ms IS NULL AND (available_at_ms <= :now OR turn_id IS NOT NULL)
         AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> lease_generation
             OR (claim_generation IS NOT NULL AND lease_expires_at_ms <= :now))
 ) LIMIT :limit;
 
 -- name: next_due
 SELECT min(available_at_ms) FROM batches
-WHERE ended_at_ms IS NULL AND available_at_ms > enqueued_at_ms AND available_at_ms > :now AND state = 'pending';
+WHERE ended_at_ms IS NULL AND available_at_ms > enqueued_at_ms AND available_at_ms > :now AND state = 'pending'
+    AND turn_id IS NULL;
 
 -- name: ended_batches
 SELECT * FROM batches WHERE ended_at_ms IS NOT NULL AND ended_at_ms < :before ORDER BY ended_at_ms, enqueue_seq LIMIT :limit;
