@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import structs
 
-from sightline.errors import ClaimExpired, HeadConflict, LeaseLost
+from sightline.errors import ClaimExpired, HeadConflict, LeaseLost, TurnCommitConflict
 from sightline.kernel import KernelStore
 from sightline.queue.model import Boundary, DeliveryPolicy, Group, NothingClaimed, SlotPolicy
 from sightline.session.model import LaneBusy, SessionLease
@@ -285,6 +285,19 @@ async def a_repeated_commit_is_answered_after_its_lease_is_gone_and_frees_nobody
     await acquire(store, "you", ttl_ms=100)
     assert await commit(store, work) == first
     assert await busy(store, "me") == LaneBusy("you", NOW + 100)
+
+
+async def a_superseded_owner_does_not_get_the_commit_of_its_successor_for_its_own(store: KernelStore) -> None:
+    """Both ran the same turn and came to the same end. One commit is history, with its own ids and times."""
+    await new_session(store)
+    await enqueue(store)
+    stale = await claim(store, lease=lease_request("me", ttl_ms=10))
+    held = await claim(store, token="new", now=NOW + 10, lease=lease_request("you"))
+    assert held.turn_id == stale.turn_id
+    await commit(store, commit_of(held, revision=0, lease=held.lease))
+    before = await everything(store)
+    await refused(TurnCommitConflict, commit(store, commit_of(stale, revision=0, lease=stale.lease)))
+    assert await everything(store) == before
 
 
 async def one_commit_ends_the_claims_of_a_turn_and_of_its_checkpoints_under_one_lease(store: KernelStore) -> None:
