@@ -178,7 +178,7 @@ class TurnDriver:
             found = await self._run_next(handle, history)
             if not isinstance(found, _Running):
                 return found
-            if found.command is None:
+            if found.command is None or found.handing_back:
                 return None
 
     async def _run_next(self, handle: RuntimeHandle, history: History) -> NothingClaimed | _Running:
@@ -368,6 +368,8 @@ class TurnDriver:
         early = early_outcome(running.claim, self._limits.max_attempts)
         if early is not None:
             return CommandEffect(outcome=early)
+        if running.stopped.is_set():
+            return None if running.cancel_reason is None else CommandEffect(outcome=_cancelled(running.cancel_reason))
         view = handle.observe()
         work = asyncio.create_task(
             carry_out(

@@ -244,6 +244,32 @@ async def test_a_command_that_has_not_come_to_its_end_is_handed_back_uncharged()
         assert isinstance(lease, SessionLease), "the lane is free at once"
 
 
+async def test_a_drain_ends_when_a_command_has_been_handed_back() -> None:
+    class Hanging(Toolbox):
+        async def __call__(self, session_id: str, policy: Policy) -> Sequence[dict[str, Any]]:
+            await asyncio.Event().wait()
+            return ()
+
+    async with running(Puppet(), tools=Hanging()) as world:
+        batch_id = await order(world, REFRESH)
+        world.faults.calls.clear()
+        await world.kernel.drain(0.0)
+        batch = await batch_of(world, batch_id)
+        assert (batch.state, batch.attempts) == (BatchState.PENDING, 0)
+        assert world.faults.calls.count("claim") == 0, "it is not taken again by the process that gave it back"
+
+
+async def test_a_command_whose_end_was_asked_for_before_it_began_is_not_carried_out() -> None:
+    async with running(Puppet()) as world:
+        answer = world.faults.hold_answer("claim")
+        batch_id = await order(world, RESET)
+        await world.kernel.cancel_turn("s")
+        answer.open()
+        await settled()
+        assert (await batch_of(world, batch_id)).state is BatchState.CANCELLED
+        assert (await world.view()).revision == 0
+
+
 async def test_a_running_command_can_be_cancelled() -> None:
     class Hanging(Toolbox):
         async def __call__(self, session_id: str, policy: Policy) -> Sequence[dict[str, Any]]:
