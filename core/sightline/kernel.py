@@ -156,6 +156,7 @@ class Kernel:
                 limits=DriverLimits(
                     max_attempts=self.limits.max_attempts, lease_ms=round(self.limits.session_lease * 1000)
                 ),
+                refresh=self._handles.refresh,
             )
             self._runner = QueuedWorkRunner(
                 self,

@@ -75,6 +75,7 @@ class RuntimeHandle:
         self.stale = False
         """Whether the session is known to have moved on without this view; then it waits for a `refresh`."""
         self.closed_reason: str | None = None
+        self._generation = state.generation
 
     @property
     def revision(self) -> int:
@@ -108,9 +109,19 @@ class RuntimeHandle:
     def unpin(self) -> None:
         self.pins -= 1
 
+    def begins(self, generation: int) -> bool:
+        """The session is driven from here under a lease of this generation: whether the view has all that was done
+        under earlier ones. If it does not, it waits for a `refresh`.
+        """
+        if generation != self._generation + 1:
+            self.stale = True
+        self._generation = generation
+        return not self.stale
+
     def refresh(self, state: SessionState) -> None:
         """Begin again from what is stored, because the view lost touch with it. Observers get a gap."""
         self.stale = False
+        self._generation = max(self._generation, state.generation)
         if self.closed_reason is None:
             lost = self._replay.prepare(self.session_id, (state.record.revision,))
             self._fold = Fold(_first_observation(state, str(lost.cursors[0])), keep=self._keep)

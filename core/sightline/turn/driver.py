@@ -14,6 +14,7 @@ import asyncio
 import copy
 import itertools
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -94,6 +95,10 @@ class _Running:
         self.turn: Turn | None = None
         self.cancel_reason: str | None = claim.cancel_requested
         self.handing_back = False
+        self.behind = False
+        """Whether others drove the session since its view was made; then that is read anew before the work begins."""
+        self.begun = False
+        """Whether the agent, or the command, has been set going; an attempt that never was is not charged."""
         self.lost = False
         """Claim, lease or head turned out to be somebody else's: the session moved on without this process's view."""
         self.stopped = asyncio.Event()
@@ -120,6 +125,7 @@ class TurnDriver:
         ids: Ids,
         owner_id: str,
         limits: DriverLimits,
+        refresh: Callable[[RuntimeHandle], Awaitable[None]],
     ) -> None:
         self._store = store
         self._attachments = attachments
@@ -129,6 +135,7 @@ class TurnDriver:
         self._ids = ids
         self._owner_id = owner_id
         self._limits = limits
+        self._refresh = refresh
         self._keeper = LeaseKeeper(store, clock, lease_ms=limits.lease_ms, claim_ms=CLAIM_TTL_MS)
         self._running: dict[str, _Running] = {}
         self._agents: set[asyncio.Task[None]] = set()
@@ -191,8 +198,9 @@ class TurnDriver:
             if self._ending:
                 running.handing_back = True
                 running.stop()
-            if running.command is None and not pictures_of(claim.batches):
-                self._show_turn(handle, running, history, {})
+            running.behind = claim.lease is not None and not handle.begins(claim.lease.generation)
+            if not running.behind and running.command is None and not pictures_of(claim.batches):
+                self._show_turn(handle, running, history, {}, also=(claimed(claim),))
             else:
                 handle.publish(self._clock.now_ms(), (claimed(claim),))
 
@@ -240,10 +248,14 @@ class TurnDriver:
         """Run what was claimed and commit it; false when it was not committed and the claim is still to be settled."""
         claim = running.claim
         started_ms = self._clock.now_ms()
+        if running.behind:
+            # Nobody else can write now: what is read here is what the turn will be committed on.
+            await self._refresh(handle)
         if running.command is not None:
             effect = await self._carry_out(handle, running)
             commit = None if effect is None else self._command_commit(handle, claim, effect)
         else:
+            running.begun = True
             turn = running.turn or self._show_turn(handle, running, history, await self._store_pictures(claim))
             outcome = early_outcome(claim, self._limits.max_attempts) or await self._perform(running, turn)
             running.over = True
@@ -273,13 +285,15 @@ class TurnDriver:
         running: _Running,
         history: History,
         pictures: dict[tuple[str, str], Attachment],
+        also: tuple[Change, ...] = (),
     ) -> Turn:
+        """Make the turn and tell observers that it begins. `also`: what they are told in front of that."""
         claim = running.claim
         inputs = input_messages(claim.batches, pictures)
         running.inputs += inputs
         running.turn = self._turn(handle, running, inputs, for_turn(claim.batches), history)
         started = turn_started(claim, inputs)
-        handle.publish(self._clock.now_ms(), (started,) if pictures else (claimed(claim), started))
+        handle.publish(self._clock.now_ms(), (*also, started))
         return running.turn
 
     def _turn(
@@ -365,6 +379,7 @@ class TurnDriver:
     async def _carry_out(self, handle: RuntimeHandle, running: _Running) -> CommandEffect | None:
         """What the claimed command comes to; none when it is to be handed back."""
         assert running.command is not None, "only commands are carried out"
+        running.begun = True
         early = early_outcome(running.claim, self._limits.max_attempts)
         if early is not None:
             return CommandEffect(outcome=early)
@@ -485,7 +500,7 @@ class TurnDriver:
 
         for delay in itertools.chain(_STORE_RETRIES, itertools.repeat(_STORE_RETRIES[-1])):
             try:
-                await self._store.abandon(claim, charge=not running.handing_back, then=abandoned)
+                await self._store.abandon(claim, charge=running.begun and not running.handing_back, then=abandoned)
                 return
             except StoreUnavailable as error:
                 _log.warning("session %s: giving back %s: %s", handle.session_id, claim.claim_id, error)

@@ -13,7 +13,7 @@ from sightline.stores.replay_memory import MemoryReplayStore
 from sightline.testing.clock import ManualClock, settled
 from sightline.testing.conformance.steps import ignored
 from sightline.testing.ids import CountingIds
-from tests.core.worlds import Puppet, World, in_step, only_batch, running, said, watch
+from tests.core.worlds import Puppet, World, draft, in_step, only_batch, running, said, watch
 
 pytestmark = pytest.mark.anyio
 
@@ -164,6 +164,51 @@ async def test_two_kernels_on_one_store_run_a_turn_once_and_the_second_takes_ove
             assert await said_by_store(world) == [("user", "question"), ("assistant", "answer")]
         finally:
             await second.stop()
+
+
+async def test_what_others_did_to_the_session_is_read_before_the_next_turn_begins() -> None:
+    """Else the turn would be run for nothing: a commit on an old head is refused."""
+    store, clock = MemoryStore(ManualClock()), ManualClock()
+    puppet, other = Puppet(), Puppet()
+    async with running(puppet, store=store) as world:
+        second = Kernel(
+            store=store, replay=MemoryReplayStore(clock, 2), agent=other, clock=clock, ids=CountingIds("second-")
+        )
+        await second.create_session("unrelated")
+        await second.start()
+        try:
+            watched = await watch(world)
+            async with second.opened("s"):
+                for number in range(2):
+                    await world.send(f"first {number}")
+                    await puppet.ends()
+                    await second.enqueue(draft(f"second {number}"))
+                    await settled()
+                    await other.ends()
+            await world.send("third")
+            await puppet.ends()
+            assert [turn.attempt for turn in puppet.turns + other.turns] == [1, 1, 1, 1, 1]
+            assert [text for _, text in await said(world)] == ["first 0", "second 0", "first 1", "second 1", "third"]
+            watched = await watch(world)
+            await in_step(world, watched)
+        finally:
+            await second.stop()
+
+
+async def test_a_turn_that_cannot_begin_because_its_session_cannot_be_read_is_not_charged() -> None:
+    puppet = Puppet()
+    async with running(puppet, limits=Limits(poll_interval=1_000.0)) as world:
+        lease = await take_over(world)
+        assert isinstance(lease, SessionLease)
+        await world.view()
+        await world.store.release_lease(lease)
+        world.faults.fail_before("load_session", times=2)
+        await world.send("question")
+        batch = await only_batch(world)
+        assert (batch.state, batch.attempts, puppet.turns) == (BatchState.PENDING, 0, [])
+        await world.clock.run_for(1.0)
+        assert [turn.attempt for turn in puppet.turns] == [1]
+        await puppet.ends()
 
 
 async def test_while_another_owner_has_the_session_its_work_waits_and_is_not_lost() -> None:

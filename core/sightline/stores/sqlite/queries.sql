@@ -28,7 +28,7 @@ VALUES (:session_id, 0, 0, 0, :agent_frame_id, :policy, :metadata, :usage, :tool
 
 -- name: get_session
 SELECT session_id, revision, turn_index, message_count, agent_frame_id, policy, metadata, usage, tools, title, created_at_ms,
-    updated_at_ms
+    updated_at_ms, lease_generation, lease_owner_id
 FROM sessions WHERE session_id = :session_id;
 
 -- name: get_lane
