@@ -15,7 +15,15 @@ from typing import Any, Protocol, TypeVar
 from msgspec import Struct
 
 from sightline.clock import Clock, SystemClock, within
-from sightline.errors import ClaimExpired, CommandFailed, Draining, InvalidInput, SessionDeleted, SightlineError
+from sightline.errors import (
+    ClaimExpired,
+    CommandFailed,
+    Draining,
+    InvalidInput,
+    SessionDeleted,
+    SightlineError,
+    StoreUnavailable,
+)
 from sightline.ids import Ids, SystemIds
 from sightline.observation.cursor import Cursor
 from sightline.observation.handle import Opening, RuntimeHandle
@@ -403,8 +411,22 @@ class Kernel:
         """Do a write that publishes through the handle, which is kept until then, also when the caller has left."""
         task = asyncio.ensure_future(work)
         handle.pins += 1
-        task.add_done_callback(lambda _: handle.unpin())
+
+        def written(_: object) -> None:
+            handle.unpin()
+            if not task.cancelled() and isinstance(task.exception(), StoreUnavailable):
+                handle.stale = True  # it may have been done without a word
+                self._mend(handle)
+
+        task.add_done_callback(written)
         return await asyncio.shield(task)
+
+    def _mend(self, handle: RuntimeHandle) -> None:
+        """See to it that a view which may have lost touch with the store begins anew."""
+        if self._runner is None:
+            self._handles.refresh_soon(handle)
+        else:
+            self._runner.poke_session(handle.session_id, "its view is stale")
 
     def _publish_queue(self, handle: RuntimeHandle, kind: str, batches: Sequence[Batch]) -> None:
         if batches:
@@ -541,6 +563,8 @@ class Kernel:
         """One round of housekeeping."""
         self._replay.trim()
         self._handles.release_idle()
+        for handle in self._handles.stale:
+            self._mend(handle)
         now = self.clock.now_ms()
         for purge, kept in (
             (self._store.purge_ended, self.limits.retention),

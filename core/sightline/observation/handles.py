@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 from sightline.observation.handle import RuntimeHandle
@@ -15,6 +16,8 @@ from sightline.observation.port import SessionLoader
 from sightline.observation.replay import LiveReplayStore
 
 __all__ = ["Handles"]
+
+_log = logging.getLogger("sightline.observation")
 
 
 class Handles:
@@ -26,6 +29,7 @@ class Handles:
         self._keep = keep
         self._loaded: dict[str, RuntimeHandle] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
+        self._refreshing: set[asyncio.Task[None]] = set()
         self._deletions = 0
 
     def __len__(self) -> int:
@@ -65,6 +69,22 @@ class Handles:
             state = await self._loader.load_session(handle.session_id, self._keep)
         handle.refresh(state)
 
+    def refresh_soon(self, handle: RuntimeHandle) -> None:
+        """Refresh it in the background. When that fails it stays stale."""
+        task = asyncio.create_task(self.refresh(handle), name=f"refresh {handle.session_id}")
+        self._refreshing.add(task)
+        task.add_done_callback(self._refreshed)
+
+    def _refreshed(self, task: asyncio.Task[None]) -> None:
+        self._refreshing.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.warning("%s: %s", task.get_name(), task.exception())
+
+    @property
+    def stale(self) -> list[RuntimeHandle]:
+        """The views that are known to have lost touch with the store."""
+        return [handle for handle in self._loaded.values() if handle.stale]
+
     def release_idle(self) -> None:
         """Let go of handles that nobody looks at and nothing happens in."""
         for session_id, handle in list(self._loaded.items()):
@@ -73,7 +93,7 @@ class Handles:
 
     async def stop(self) -> None:
         """Return when nothing is being loaded."""
-        await asyncio.gather(*self._loading.values(), return_exceptions=True)
+        await asyncio.gather(*self._loading.values(), *self._refreshing, return_exceptions=True)
 
     async def _handle(self, session_id: str) -> RuntimeHandle:
         while True:

@@ -12,7 +12,7 @@ from sightline.kernel import Limits
 from sightline.observation.cursor import parse
 from sightline.queue.model import Batch, BatchState
 from sightline.testing.clock import settled
-from sightline.turn.agent import Turn
+from sightline.turn.agent import Agent, Turn
 from tests.core.worlds import Puppet, draft, running, watch
 
 pytestmark = pytest.mark.anyio
@@ -85,6 +85,20 @@ async def test_work_that_was_stored_though_its_caller_was_told_otherwise_is_run_
         await world.clock.run_for(10.0)
         assert len(puppet.turns) == 1
         assert (await world.view()).queue == ()
+
+
+@pytest.mark.parametrize("agent", [nothing, None], ids=["runs work", "runs none"])
+async def test_a_cancel_of_which_nothing_was_heard_does_not_leave_its_work_in_view(agent: Agent | None) -> None:
+    async with running(agent) as world:
+        watched = await watch(world)
+        written = await world.send("later", available_at_ms=world.clock.now_ms() + 3_600_000)
+        world.faults.fail_after("cancel_batch", told=False)
+        world.faults.fail_before("load_session")
+        with pytest.raises(StoreUnavailable):
+            await world.kernel.cancel_batch("s", written.batch.batch_id)
+        await world.clock.run_for(60.0)
+        assert watched.handle.observe().queue == ()
+        assert isinstance(watched.opening.subscription.take(1), str), "observers are told that they missed something"
 
 
 async def test_delayed_work_begins_at_its_time() -> None:
