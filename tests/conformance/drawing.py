@@ -24,6 +24,7 @@ from sightline.session.model import Failure, Tools
 
 __all__ = [
     "SESSIONS",
+    "ages",
     "any_session",
     "choices",
     "drifts",
@@ -45,6 +46,7 @@ owners = st.sampled_from(("me", "you"))
 ttls = st.sampled_from((0, 5, 1_000))
 # Whoever asks may have a clock that is ahead, or behind.
 drifts = st.sampled_from((0, 0, 0, 0, 0, 7, -7, 300, -300))
+ages = st.sampled_from((-1, 0, 0, 5))
 choices = st.integers(0, 99)
 outcomes = st.sampled_from(
     (

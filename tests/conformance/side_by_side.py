@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sightline.kernel import KernelStore
-from sightline.session.model import Status
+from sightline.queue.model import Boundary
+from sightline.session.model import SessionLease, Status
 from sightline.stores.memory import MemoryStore
 from sightline.stores.sqlite import SqliteStore
 from sightline.testing.clock import ManualClock
@@ -44,11 +45,13 @@ class SideBySide:
         assert sqlite == memory
         return memory[0] if len(memory) == 2 else None
 
-    def compare(self, session_ids: Sequence[str], now: int) -> dict[str, Any]:
-        """Compare all that can be read; the states of the sessions that are there."""
+    def compare(self, session_ids: Sequence[str], leases: Sequence[SessionLease], now: int) -> dict[str, Any]:
+        """Compare all that can be read, and which of the leases rule; the states of the sessions that are there."""
 
         async def both() -> tuple[list[object], list[object]]:
-            return await _read(self.memory, session_ids, now), await _read(self.sqlite, session_ids, now)
+            return await _read(self.memory, session_ids, leases, now), await _read(
+                self.sqlite, session_ids, leases, now
+            )
 
         memory, sqlite = self._runner.run(both())
         assert sqlite == memory
@@ -66,7 +69,9 @@ async def _told(store: KernelStore, method: str, *args: Any, **kwargs: Any) -> t
         return type(error), error.args, heard
 
 
-async def _read(store: KernelStore, session_ids: Sequence[str], now: int) -> list[object]:
+async def _read(
+    store: KernelStore, session_ids: Sequence[str], leases: Sequence[SessionLease], now: int
+) -> list[object]:
     works: list[Awaitable[object]] = [store.load_session(session_id, 2) for session_id in session_ids]
     for session_id in session_ids:
         works += [
@@ -81,6 +86,7 @@ async def _read(store: KernelStore, session_ids: Sequence[str], now: int) -> lis
         store.claimable_sessions(now, 1, min(session_ids)),
         store.next_due(now),
         *(store.list_sessions(limit=1, after=None, status=status) for status in _STATUSES),
+        *(_rules(store, lease, now) for lease in leases),
     ]
     return list(await asyncio.gather(*map(_answer, works)))
 
@@ -88,6 +94,22 @@ async def _read(store: KernelStore, session_ids: Sequence[str], now: int) -> lis
 async def _two_pages(store: KernelStore, session_id: str) -> object:
     newest = await store.page_messages(session_id, before=None, limit=2)
     return newest, await store.page_messages(session_id, before=newest.next, limit=1)
+
+
+async def _rules(store: KernelStore, lease: SessionLease, now: int) -> object:
+    """Whether a lease rules, asked in a way that changes nothing: by a claim of no batch."""
+    return await store.claim(
+        lease.session_id,
+        Boundary.IDLE,
+        owner_id="probe",
+        turn_id="probe",
+        lease_token="probe",
+        now=now,
+        ttl_ms=0,
+        max_batches=0,
+        then=lambda _: None,
+        lease=lease,
+    )
 
 
 async def _answer(work: Awaitable[object]) -> object:

@@ -10,15 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 from msgspec import structs
 
-from sightline.observation.activities import Outcome
-from sightline.observation.model import SessionState
 from sightline.queue.model import (
     BatchState,
     Boundary,
-    Claim,
     DeliveryPolicy,
     Draft,
     Group,
@@ -28,10 +25,10 @@ from sightline.queue.model import (
     TurnInput,
     TurnInputPayload,
 )
-from sightline.session.model import LeaseRequest, Message, NewSession, SessionLease, Usage, UsageFigures
-from sightline.turn.commit import TurnCommit
+from sightline.session.model import LeaseRequest, Message, NewSession, SessionLease
 from tests.conformance.drawing import (
     SESSIONS,
+    ages,
     any_session,
     choices,
     drifts,
@@ -44,53 +41,16 @@ from tests.conformance.drawing import (
     texts,
     ttls,
 )
-from tests.conformance.side_by_side import SideBySide
+from tests.conformance.histories import NEXT, History
 
 LONG = settings.get_profile("long")
 RUNS = LONG.max_examples if settings.default == LONG else 60
 
 URGENT = DeliveryPolicy.EARLIEST_SAFE_BOUNDARY
 SAME = TurnInputPayload(TurnInput((TextItem("the same"),)))
-NEXT: dict[str, Any] = {"boundary": Boundary.IDLE, "max_batches": 64, "batch_ids": None}
 
 
-class Agreement(RuleBasedStateMachine):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stores = SideBySide()
-        self.now = 10_000
-        self.names = 0
-        self.states: dict[str, SessionState] = {}
-        self.leases: list[SessionLease] = []
-        self.claims: list[Claim] = []
-        self.held: list[Claim] = []
-        """Those that nobody has given back or committed."""
-        self.commits: list[TurnCommit] = []
-
-    def teardown(self) -> None:
-        self.stores.close()
-
-    def name(self, kind: str) -> str:
-        self.names += 1
-        return f"{kind}{self.names}"
-
-    @property
-    def busy(self) -> list[str]:
-        """Sessions with open work."""
-        return [session_id for session_id, state in self.states.items() if state.open_batches]
-
-    def revision(self, session_id: str) -> int:
-        return self.states[session_id].record.revision if session_id in self.states else 0
-
-    def open_names(self, session_id: str, *states: BatchState) -> list[str]:
-        batches = self.states[session_id].open_batches if session_id in self.states else ()
-        return [batch.batch_id for batch in batches if batch.state in states]
-
-    def recent(self, found: list[Any], choice: int) -> Any:
-        """Mostly one of the last few, at times any."""
-        reach = 3 if choice % 4 else len(found)
-        return found[-1 - choice % min(reach, len(found))]
-
+class Agreement(History):
     # Sessions and their leases
 
     @initialize(metadata=st.dictionaries(st.text(), st.none() | st.booleans() | st.integers(-9, 9) | st.text()))
@@ -136,11 +96,22 @@ class Agreement(RuleBasedStateMachine):
 
     # Work comes
 
-    @rule(session_id=sessions, contents=st.lists(texts, min_size=1, max_size=3), joins=st.booleans())
-    def enqueue(self, session_id: str, contents: list[Payload], joins: bool) -> None:
+    @rule(
+        session_id=sessions,
+        contents=st.lists(texts, min_size=1, max_size=3),
+        joins=st.booleans(),
+        apart=st.sampled_from((0, 0, 5)),
+    )
+    def enqueue(self, session_id: str, contents: list[Payload], joins: bool, apart: int) -> None:
         slot = SlotPolicy.JOIN if joins else SlotPolicy.EXCLUSIVE
-        for content in contents:
-            draft = Draft(session_id=session_id, payloads=(content,), merge_key=Group("g"), slot_policy=slot)
+        for number, content in enumerate(contents):
+            draft = Draft(
+                session_id=session_id,
+                payloads=(content,),
+                slot_policy=slot,
+                merge_key=Group("g"),
+                available_at_ms=self.now + number * apart,
+            )
             self.stores.ask("enqueue", draft, batch_id=self.name("b"), now=self.now, max_open=50)
 
     @rule(session_id=sessions, key=st.sampled_from(("k1", "k2")), age=st.sampled_from((0, 1, 5)))
@@ -178,13 +149,28 @@ class Agreement(RuleBasedStateMachine):
         lease = LeaseRequest(owner_id=owner, lease_token=self.name("lease"), ttl_ms=ttl_ms) if leased else None
         self.claim(self.busy[choice % len(self.busy)], **NEXT, owner=owner, lease=lease, ttl_ms=ttl_ms, drift=drift)
 
+    @precondition(lambda self: self.held)
+    @rule(choice=choices, ttl_ms=ttls, drift=drifts)
+    def begin_again(self, choice: int, ttl_ms: int, drift: int) -> None:
+        """As an owner that lost the answer, and may have a clock that went back."""
+        lost = self.recent(self.held, choice)
+        lease = LeaseRequest(owner_id=lost.owner_id, lease_token=self.name("lease"), ttl_ms=1_000)
+        self.claim(lost.session_id, **NEXT, owner=lost.owner_id, lease=lease, ttl_ms=ttl_ms, drift=drift)
+
     @precondition(lambda self: self.busy)
     @rule(choice=choices, owner=owners, count=st.integers(1, 3), correct=st.sampled_from((True, True, False)))
     def take_exactly(self, choice: int, owner: str, count: int, correct: bool) -> None:
         session_id = self.busy[choice % len(self.busy)]
         states = (BatchState.PENDING,) if correct else tuple(BatchState)
         names = self.open_names(session_id, *states)
-        self.claim(session_id, **{**NEXT, "batch_ids": names[:count]}, owner=owner, lease=None, ttl_ms=5, drift=0)
+        self.claim(
+            session_id,
+            **{**NEXT, "batch_ids": names[:count], "max_batches": choice % 3},
+            owner=owner,
+            lease=None,
+            ttl_ms=5,
+            drift=0,
+        )
 
     @precondition(lambda self: self.held)
     @rule(choice=choices, ttl_ms=ttls)
@@ -232,23 +218,6 @@ class Agreement(RuleBasedStateMachine):
             drift=drift,
         )
 
-    def claim(self, session_id: str, *, boundary: Boundary, owner: str, drift: int, **terms: Any) -> None:
-        claim = self.stores.ask(
-            "claim",
-            session_id,
-            boundary,
-            owner_id=owner,
-            turn_id=self.name("t"),
-            lease_token=self.name("token"),
-            now=self.now + drift,
-            **terms,
-        )
-        if isinstance(claim, Claim):
-            self.claims.append(claim)
-            self.held.append(claim)
-            if claim.lease is not None:
-                self.leases.append(claim.lease)
-
     @precondition(lambda self: self.claims)
     @rule(choice=choices, ttl_ms=ttls, drift=drifts, heard=st.booleans())
     def renew(self, choice: int, ttl_ms: int, drift: int, heard: bool) -> None:
@@ -283,7 +252,7 @@ class Agreement(RuleBasedStateMachine):
                 break
             claim = self.held[-1]
             self.end_turn(claim, 1, completions=(claim.completion(),), **effect)
-            self.states = self.stores.compare(SESSIONS, self.now)
+            self.look()
         if forget:
             self.stores.ask("purge_ended", self.now + 1, 10)
 
@@ -292,7 +261,7 @@ class Agreement(RuleBasedStateMachine):
         choice=choices,
         count=st.integers(0, 1),
         behind=st.sampled_from((0, 0, 0, 1)),
-        proof=st.sampled_from(("whole", "part", "twice", "two", "none")),
+        proof=st.sampled_from(("whole", "part", "twice", "two", "none", "foreign")),
         under=st.sampled_from(("its own", "any", "none")),
         effect=effects,
         drift=drifts,
@@ -308,6 +277,7 @@ class Agreement(RuleBasedStateMachine):
             "twice": (whole, whole),
             "two": (whole, self.claims[-1].completion()),
             "none": (),
+            "foreign": (structs.replace(whole, session_id="nobody"),),
         }[proof]
         lease = claim.lease if under == "its own" else None
         if under == "any" and self.leases:
@@ -322,27 +292,6 @@ class Agreement(RuleBasedStateMachine):
             now=self.now + drift,
             **effect,
         )
-
-    def end_turn(self, claim: Claim, count: int, **changes: Any) -> None:
-        plain = TurnCommit(
-            session_id=claim.session_id,
-            turn_id=claim.turn_id,
-            expected_revision=self.revision(claim.session_id),
-            outcome=Outcome(status="completed"),
-            messages=tuple(
-                Message(message_id=self.name("m"), role="assistant", content=f"{number}", at_ms=self.now)
-                for number in range(count)
-            ),
-            usage=Usage(UsageFigures(requests=count), {"m": UsageFigures(requests=count)}),
-            completions=(),
-            title=self.name("title "),
-            now=self.now,
-        )
-        commit = structs.replace(plain, **changes)
-        if self.stores.ask("commit", commit) is not None:
-            self.commits.append(commit)
-            ended = {completion.claim_id for completion in commit.completions}
-            self.held = [held for held in self.held if held.claim_id not in ended]
 
     @precondition(lambda self: self.commits)
     @rule(choice=choices, change=st.sampled_from((None, None, "messages", "advances", "reset", "lease")))
@@ -383,15 +332,20 @@ class Agreement(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self.names > 10)
-    @rule(age=st.sampled_from((-1, 0, 5)), limit=st.sampled_from((1, 10, 10)), keys_too=st.booleans())
-    def purge(self, age: int, limit: int, keys_too: bool) -> None:
+    @rule(age=ages, limit=st.sampled_from((1, 10, 10)))
+    def forget_work(self, age: int, limit: int) -> None:
         self.stores.ask("purge_ended", self.now - age, limit)
-        if keys_too:
-            self.stores.ask("purge_keys", self.now - age, limit)
+
+    @precondition(lambda self: self.names > 10)
+    @rule(session_id=sessions, key=st.sampled_from((None, "k1", "k2")), age=ages, limit=st.sampled_from((1, 10, 10)))
+    def forget_keys(self, session_id: str, key: str | None, age: int, limit: int) -> None:
+        if key is not None:
+            self.enqueue_by_key(session_id, key, 0)
+        self.stores.ask("purge_keys", self.now - age, limit)
 
     @invariant()
     def all_that_can_be_read_is_equal(self) -> None:
-        self.states = self.stores.compare(SESSIONS, self.now)
+        self.look()
 
 
 Agreement.TestCase.settings = settings(max_examples=RUNS, stateful_step_count=40, deadline=None)

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from sightline.errors import ClaimExpired, HeadConflict, LeaseLost, TurnCommitConflict
 from sightline.kernel import KernelStore
-from sightline.queue.model import Boundary, DeliveryPolicy, Group, NothingClaimed, SlotPolicy
+from sightline.queue.model import BatchState, Boundary, DeliveryPolicy, Group, NothingClaimed, SlotPolicy
 from sightline.session.model import LaneBusy, SessionLease
 from sightline.testing.conformance.steps import (
     NOW,
@@ -340,6 +340,16 @@ async def a_claim_that_was_taken_over_gives_back_neither_the_work_nor_the_lane_o
     await commit(store, commit_of(current, revision=0, lease=current.lease))
     await enqueue(store, "next")
     await run_turn(store, revision=1, turn="t2")
+
+
+async def a_claim_that_is_lost_frees_the_lane_if_that_is_still_its_owners(store: KernelStore) -> None:
+    await new_session(store)
+    await enqueue(store)
+    lost = await claim(store, lease=lease_request("me"), ttl_ms=0)
+    await claim(store, lease=lost.lease, token="new")
+    assert await abandon(store, lost) == ()
+    assert (await store.get_batch("s", "s:work")).state is BatchState.CLAIMED
+    await acquire(store, "you")
 
 
 # What is ready
