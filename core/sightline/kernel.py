@@ -16,7 +16,6 @@ from msgspec import Struct
 
 from sightline.clock import Clock, SystemClock, within
 from sightline.errors import (
-    ClaimExpired,
     CommandFailed,
     Draining,
     InvalidInput,
@@ -38,19 +37,11 @@ from sightline.queue.model import (
     CommandPayload,
     Draft,
     Enqueued,
-    NothingClaimed,
     Receipt,
     SessionCommand,
 )
 from sightline.queue.rules import check_draft
-from sightline.queue.runner import (
-    Contended,
-    Idle,
-    QueuedWorkRunner,
-    QueuedWorkRunOutcome,
-    QueuedWorkRunRequest,
-    Submitted,
-)
+from sightline.queue.runner import QueuedWorkRunner
 from sightline.session.model import (
     Attachment,
     Failure,
@@ -69,6 +60,7 @@ from sightline.stores.replay_memory import MemoryReplayStore
 from sightline.turn.agent import Agent
 from sightline.turn.commands import ToolSource
 from sightline.turn.driver import DriverLimits, TurnDriver, TurnStore
+from sightline.turn.host import TurnHost
 from sightline.turn.telling import queue_change
 
 __all__ = ["Kernel", "KernelStore", "Limits", "Written"]
@@ -148,10 +140,10 @@ class Kernel:
         self._attachments = attachments or MemoryAttachments()
         self._handles = Handles(self._store, self._replay, keep=self.limits.keep_messages)
         self._driver: TurnDriver | None = None
+        self._host: TurnHost | None = None
         self._runner: QueuedWorkRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._draining = False
-        self._looked_to = ""
         if agent is not None:
             self._driver = TurnDriver(
                 store=self._store,
@@ -166,13 +158,15 @@ class Kernel:
                 ),
                 refresh=self._handles.refresh,
             )
-            self._runner = QueuedWorkRunner(
-                self,
+            self._host = TurnHost(
+                self._store,
+                self._handles,
+                self._driver,
                 self.clock,
-                global_gate=False,
                 concurrency=self.limits.concurrency,
                 poll_interval=self.limits.poll_interval,
             )
+            self._runner = self._host.runner
 
     # Life
 
@@ -194,7 +188,7 @@ class Kernel:
 
     async def drain(self, timeout: float) -> None:
         """Take no more work; give running turns `timeout` seconds to end, then hand them back uncharged."""
-        self._draining = True
+        self._begin_draining()
         if self._runner is None or self._driver is None:
             return
         self._runner.stop_claiming()
@@ -208,7 +202,7 @@ class Kernel:
 
     async def stop(self) -> None:
         """End everything now; what runs is handed back. Does not close the store. Idempotent."""
-        self._draining = True
+        self._begin_draining()
         if self._driver is not None:
             self._driver.hand_back()
         if self._runner is not None:
@@ -474,76 +468,6 @@ class Kernel:
             return Observation(**fields, read_view=wide)
         return view
 
-    # Host of the runner
-
-    async def run_queued_work(self, request: QueuedWorkRunRequest) -> QueuedWorkRunOutcome:
-        """Run the session's next turn and see it through; with none named, poke the sessions that have ready work."""
-        if request.session_id is None:
-            return await self._poke_claimable(request.reason)
-        found = await self._run_turn(request.session_id)
-        if isinstance(found, Submitted):
-            assert self._runner is not None, "only a kernel with an agent has a runner"
-            self._runner.complete_session(request.session_id, "turn ended")
-        return found
-
-    async def _poke_claimable(self, reason: str) -> Idle:
-        assert self._runner is not None, "only a kernel with an agent has a runner"
-        while True:
-            # One `now` for both questions: what comes due between them would be neither ready nor still to come.
-            now = self.clock.now_ms()
-            for session_id in await self._next_claimable(now):
-                self._runner.poke_session(session_id, reason)
-            due = await self._store.next_due(now)
-            if due is None or due > self.clock.now_ms():
-                return Idle(due)
-            # It came due while the store was asked, as happens to whoever is woken for it a moment early.
-
-    async def _next_claimable(self, now: int) -> tuple[str, ...]:
-        """Sessions with ready work, more than can run: the line is then not empty before the next look.
-
-        Each look goes on behind the last one, so that whoever comes late in the order of ids comes up as well.
-        """
-        limit = 4 * self.limits.concurrency
-        found = await self._store.claimable_sessions(now, limit, self._looked_to)
-        self._looked_to = found[-1] if len(found) == limit else ""
-        return found
-
-    async def _run_turn(self, session_id: str) -> QueuedWorkRunOutcome:
-        """Submitted means: look again. A turn ran, and there is, or may be, more work."""
-        assert self._driver is not None, "only a kernel with an agent has a runner"
-
-        async def history(count: int) -> tuple[Message, ...]:
-            return (await self._store.page_messages(session_id, before=None, limit=count)).messages
-
-        try:
-            if self._handles.get(session_id) is None and not await self._store.peek_claimable(
-                session_id, self.clock.now_ms()
-            ):
-                return Idle()  # nothing is loaded to find that out
-            async with self.opened(session_id) as handle:
-                if self._draining:
-                    return Idle()
-                if handle.stale:
-                    await self._handles.refresh(handle)
-                try:
-                    found = await self._driver.run(handle, history)
-                except ClaimExpired:
-                    handle.stale = True
-                    return Submitted(session_id)
-        except SightlineError as error:
-            if not error.retryable:
-                _log.info("session %s: nothing to run: %s", session_id, error)
-                return Idle()
-            raise
-        match found:
-            case NothingClaimed(reason="lane_busy"):
-                return Contended()
-            case NothingClaimed():
-                return Idle()
-            case None:
-                # The view has all that came through this kernel; what did not, the poll finds.
-                return Submitted(session_id) if handle.has_open_work else Idle()
-
     async def next_due(self) -> int | None:
         """When the earliest delayed work comes due, in wall milliseconds. Raises StoreUnavailable."""
         return await self._store.next_due(self.clock.now_ms())
@@ -572,6 +496,11 @@ class Kernel:
         ):
             while await purge(now - round(kept * 1000), _PURGE_GROUP) == _PURGE_GROUP:
                 await self.clock.sleep(0)
+
+    def _begin_draining(self) -> None:
+        self._draining = True
+        if self._host is not None:
+            self._host.draining = True
 
     def _refuse_when_draining(self) -> None:
         if self._draining:

@@ -20,7 +20,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from sightline.clock import Clock, within
-from sightline.errors import ClaimExpired, Conflict, LeaseLost, NotFound, SessionDeleted, StoreUnavailable
+from sightline.errors import ClaimExpired, Conflict, NotFound, SessionDeleted, StoreUnavailable
 from sightline.ids import Ids
 from sightline.observation.activities import Activity, Outcome
 from sightline.observation.events import TurnActivity
@@ -28,27 +28,26 @@ from sightline.observation.handle import Change, RuntimeHandle
 from sightline.queue.materializing import (
     InputMessage,
     TurnWork,
-    exclusive_command,
     for_turn,
     input_messages,
     pictures_of,
 )
-from sightline.queue.model import CLAIM_TTL_MS, Batch, Boundary, Claim, NothingClaimed
+from sightline.queue.model import CLAIM_TTL_MS, MAX_CLAIM, Batch, Boundary, Claim, NothingClaimed
 from sightline.queue.port import QueueStore
 from sightline.session.model import Attachment, Failure, LeaseRequest
 from sightline.session.port import AttachmentStore, SessionStore
-from sightline.session.rules import media_type_of
 from sightline.turn.agent import Agent, AgentError, History, Turn
 from sightline.turn.commands import CommandEffect, ToolSource, carry_out
 from sightline.turn.commit import CommitResult, CommitStore, TurnCommit
 from sightline.turn.composing import Said, command_commit, turn_commit
-from sightline.turn.keeping import Held, LeaseKeeper
+from sightline.turn.intake import Intake
+from sightline.turn.keeping import LeaseKeeper
 from sightline.turn.rules import early_outcome, ended_batches, error_text
+from sightline.turn.running import Running
 from sightline.turn.tasks import finish, retrieve
 from sightline.turn.telling import (
     claimed,
     command_ended,
-    input_accepted,
     queue_change,
     retracted,
     turn_ended,
@@ -59,7 +58,6 @@ __all__ = ["DriverLimits", "TurnDriver", "TurnStore"]
 
 _log = logging.getLogger("sightline.turn")
 
-_MAX_CLAIM = 64
 _CANCEL_GRACE = 5.0
 """Seconds an agent gets to end after it was cancelled; then the turn ends without it."""
 _STORE_RETRIES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0)
@@ -75,40 +73,6 @@ class DriverLimits(Struct, frozen=True, kw_only=True):
 
     max_attempts: int
     lease_ms: int
-
-
-class _Running:
-    """Claimed work under way. The first of `cancel`, `hand_back`, `lose` and the agent's own end wins.
-
-    `turn` is there once the turn has been shown; a session command never has one. `claims` are the one it began with
-    and those of its checkpoints, all settled together; `inputs` is what it runs on, as it stands.
-    """
-
-    def __init__(self, claim: Claim) -> None:
-        self.claim = claim
-        self.claims = [claim]
-        self.inputs: list[InputMessage] = []
-        self.held: Held | None = None
-        self.over = False
-        """Whether it is being settled: what is claimed for it from now on comes too late."""
-        self.command = exclusive_command(claim.batches)
-        self.turn: Turn | None = None
-        self.cancel_reason: str | None = claim.cancel_requested
-        self.handing_back = False
-        self.behind = False
-        """Whether others drove the session since its view was made; then that is read anew before the work begins."""
-        self.begun = False
-        """Whether the agent, or the command, has been set going; an attempt that never was is not charged."""
-        self.lost = False
-        """Claim, lease or head turned out to be somebody else's: the session moved on without this process's view."""
-        self.stopped = asyncio.Event()
-
-    def stop(self) -> None:
-        self.stopped.set()
-
-    def lose(self) -> None:
-        self.lost = True
-        self.stop()
 
 
 class TurnDriver:
@@ -136,8 +100,9 @@ class TurnDriver:
         self._owner_id = owner_id
         self._limits = limits
         self._refresh = refresh
+        self._intake = Intake(store, attachments, clock, ids, owner_id=owner_id)
         self._keeper = LeaseKeeper(store, clock, lease_ms=limits.lease_ms, claim_ms=CLAIM_TTL_MS)
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._agents: set[asyncio.Task[None]] = set()
         self._ending = False
 
@@ -183,16 +148,16 @@ class TurnDriver:
         """
         while True:
             found = await self._run_next(handle, history)
-            if not isinstance(found, _Running):
+            if not isinstance(found, Running):
                 return found
             if found.command is None or found.handing_back:
                 return None
 
-    async def _run_next(self, handle: RuntimeHandle, history: History) -> NothingClaimed | _Running:
-        taken: list[_Running] = []
+    async def _run_next(self, handle: RuntimeHandle, history: History) -> NothingClaimed | Running:
+        taken: list[Running] = []
 
         def begin(claim: Claim) -> None:
-            running = _Running(claim)
+            running = Running(claim)
             taken.append(running)
             self._running[handle.session_id] = running
             if self._ending:
@@ -215,7 +180,7 @@ class TurnDriver:
                     lease_token=self._ids.token(),
                     now=self._clock.now_ms(),
                     ttl_ms=CLAIM_TTL_MS,
-                    max_batches=_MAX_CLAIM,
+                    max_batches=MAX_CLAIM,
                     lease=LeaseRequest(
                         owner_id=self._owner_id, lease_token=self._ids.token(), ttl_ms=self._limits.lease_ms
                     ),
@@ -244,7 +209,7 @@ class TurnDriver:
                     raise ClaimExpired(handle.session_id, running.claim.claim_id)
         return taken[0]
 
-    async def _see_through(self, handle: RuntimeHandle, running: _Running, history: History) -> bool:
+    async def _see_through(self, handle: RuntimeHandle, running: Running, history: History) -> bool:
         """Run what was claimed and commit it; false when it was not committed and the claim is still to be settled."""
         claim = running.claim
         started_ms = self._clock.now_ms()
@@ -256,7 +221,7 @@ class TurnDriver:
             commit = None if effect is None else self._command_commit(handle, claim, effect)
         else:
             running.begun = True
-            turn = running.turn or self._show_turn(handle, running, history, await self._store_pictures(claim))
+            turn = running.turn or self._show_turn(handle, running, history, await self._intake.store_pictures(claim))
             outcome = early_outcome(claim, self._limits.max_attempts) or await self._perform(running, turn)
             running.over = True
             commit = None if outcome is None else self._turn_commit(handle, running, turn, outcome, started_ms)
@@ -271,18 +236,10 @@ class TurnDriver:
             return False
         return True
 
-    async def _store_pictures(self, claim: Claim) -> dict[tuple[str, str], Attachment]:
-        """Put the claim's pictures where messages can refer to them. Raises StoreUnavailable."""
-        stored: dict[tuple[str, str], Attachment] = {}
-        for picture in pictures_of(claim.batches):
-            media_type = media_type_of(picture.data) or "application/octet-stream"
-            stored[picture.key] = await self._attachments.put(claim.session_id, picture.data, media_type)
-        return stored
-
     def _show_turn(
         self,
         handle: RuntimeHandle,
-        running: _Running,
+        running: Running,
         history: History,
         pictures: dict[tuple[str, str], Attachment],
         also: tuple[Change, ...] = (),
@@ -299,7 +256,7 @@ class TurnDriver:
     def _turn(
         self,
         handle: RuntimeHandle,
-        running: _Running,
+        running: Running,
         inputs: tuple[InputMessage, ...],
         work: TurnWork,
         history: History,
@@ -326,57 +283,13 @@ class TurnDriver:
             clock=self._clock,
             emit=emit,
             history=history,
-            checkpoint=lambda: self._take_in(handle, running),
+            checkpoint=lambda: self._intake.take_in(handle, running),
             attachment=attachment,
             causes=work.turn_causes,
             options=work.input.protocol_turn_options,
         )
 
-    async def _take_in(self, handle: RuntimeHandle, running: _Running) -> tuple[InputMessage, ...]:
-        """At a checkpoint: what waits to be delivered into this turn, which is settled with it from now on.
-
-        Raises StoreUnavailable with nothing taken in. A turn whose lease is lost is stopped.
-        """
-        late: list[Claim] = []
-
-        def taken(claim: Claim) -> None:
-            if running.over:
-                late.append(claim)
-                return
-            running.claims.append(claim)
-            if running.held is not None:
-                running.held.claims.append(claim)
-            handle.publish(self._clock.now_ms(), (claimed(claim),))
-
-        try:
-            claim = await finish(
-                self._store.claim(
-                    handle.session_id,
-                    Boundary.ACTIVE_TURN_CHECKPOINT,
-                    owner_id=self._owner_id,
-                    turn_id=running.claim.turn_id,
-                    lease_token=self._ids.token(),
-                    now=self._clock.now_ms(),
-                    ttl_ms=CLAIM_TTL_MS,
-                    max_batches=_MAX_CLAIM,
-                    lease=running.claim.lease,
-                    then=taken,
-                )
-            )
-        except LeaseLost:
-            running.lose()
-            raise
-        finally:
-            for claim in late:
-                await finish(self._store.abandon(claim, charge=False, then=lambda _: None))
-        if isinstance(claim, NothingClaimed) or late:
-            return ()
-        inputs = input_messages(claim.batches, await self._store_pictures(claim))
-        running.inputs += inputs
-        handle.publish(self._clock.now_ms(), (input_accepted(claim, inputs),))
-        return inputs
-
-    async def _carry_out(self, handle: RuntimeHandle, running: _Running) -> CommandEffect | None:
+    async def _carry_out(self, handle: RuntimeHandle, running: Running) -> CommandEffect | None:
         """What the claimed command comes to; none when it is to be handed back."""
         assert running.command is not None, "only commands are carried out"
         running.begun = True
@@ -407,7 +320,7 @@ class TurnDriver:
                 task.cancel()
             await asyncio.gather(work, stopped, return_exceptions=True)
 
-    async def _perform(self, running: _Running, turn: Turn) -> Outcome | None:
+    async def _perform(self, running: Running, turn: Turn) -> Outcome | None:
         """Run the agent to its end, or to a cancellation; none when the work is to be handed back."""
         if not running.stopped.is_set():
             agent = asyncio.create_task(_call(self._agent, turn), name=f"agent {running.claim.turn_id}")
@@ -436,7 +349,7 @@ class TurnDriver:
         retrieve(agent)
 
     def _turn_commit(
-        self, handle: RuntimeHandle, running: _Running, turn: Turn, outcome: Outcome, started_ms: int
+        self, handle: RuntimeHandle, running: Running, turn: Turn, outcome: Outcome, started_ms: int
     ) -> TurnCommit:
         turn.end()
         return turn_commit(
@@ -460,7 +373,7 @@ class TurnDriver:
             now=self._clock.now_ms(),
         )
 
-    async def _commit(self, handle: RuntimeHandle, running: _Running, commit: TurnCommit) -> None:
+    async def _commit(self, handle: RuntimeHandle, running: Running, commit: TurnCommit) -> None:
         batches = ended_batches(running.claims, commit.outcome, charge=commit.charge)
         ended = turn_ended if running.command is None else command_ended
         told = False
@@ -483,12 +396,12 @@ class TurnDriver:
             await self._clock.sleep(delay)
         await self._store.commit(commit, committed)
 
-    async def _give_back(self, handle: RuntimeHandle, running: _Running) -> None:
+    async def _give_back(self, handle: RuntimeHandle, running: Running) -> None:
         """Give everything back; the session lease goes with the claim the turn began with, the last of them."""
         for claim in reversed(running.claims):
             await self._give_back_one(handle, running, claim)
 
-    async def _give_back_one(self, handle: RuntimeHandle, running: _Running, claim: Claim) -> None:
+    async def _give_back_one(self, handle: RuntimeHandle, running: Running, claim: Claim) -> None:
         first = claim is running.claim
 
         def abandoned(batches: tuple[Batch, ...]) -> None:
