@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from sightline.testing.clock import settled
 from sightline_gateway.app import OPERATIONS
 from tests.gateway.contract import assert_problem
 from tests.gateway.inside import opened
@@ -91,12 +93,16 @@ async def test_a_wait_that_loses_the_store_says_so_and_the_work_is_accepted() ->
     async with opened(start=False) as idle:
         await idle.session()
         idle.world.faults.fail_before("get_batch")
-
-        response = await idle.http.post(
-            "/v1/sessions/s/turns",
-            json={"input": "x"},
-            headers={"Prefer": "wait=5", "Idempotency-Key": "k"},
+        posting = asyncio.create_task(
+            idle.http.post(
+                "/v1/sessions/s/turns",
+                json={"input": "x"},
+                headers={"Prefer": "wait=5", "Idempotency-Key": "k"},
+            )
         )
+        await settled()
+        # Nothing came of it in time, and what became of it cannot be read.
+        await idle.world.clock.run_for(5.0)
 
-        assert_problem(response, 503, "store_unavailable")
+        assert_problem(await posting, 503, "store_unavailable")
         assert (await idle.turn("x", key="k"))["state"] == "pending"
