@@ -44,7 +44,7 @@ def claim(
     chosen = select(candidates, boundary, max_batches, now, generation=generation, only=batch_ids)
     if isinstance(chosen, NothingClaimed):
         return chosen
-    if granted is not None:
+    if isinstance(lease, LeaseRequest) and granted is not None:
         session.lane = lane_of(granted)
     rows = [session.rows[batch.batch_id] for batch in chosen]
     head = rows[0]

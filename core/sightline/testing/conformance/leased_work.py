@@ -8,7 +8,7 @@ from msgspec import structs
 
 from sightline.errors import ClaimExpired, HeadConflict, LeaseLost, TurnCommitConflict
 from sightline.kernel import KernelStore
-from sightline.queue.model import BatchState, Boundary, DeliveryPolicy, Group, NothingClaimed, SlotPolicy
+from sightline.queue.model import Boundary, DeliveryPolicy, Group, NothingClaimed, SlotPolicy
 from sightline.session.model import LaneBusy, SessionLease
 from sightline.testing.conformance.steps import (
     NOW,
@@ -298,6 +298,16 @@ async def a_superseded_owner_does_not_get_the_commit_of_its_successor_for_its_ow
     before = await everything(store)
     await refused(TurnCommitConflict, commit(store, commit_of(stale, revision=0, lease=stale.lease)))
     assert await everything(store) == before
+
+
+async def a_claim_under_a_lease_that_was_renewed_since_leaves_it_as_it_is(store: KernelStore) -> None:
+    await new_session(store)
+    await enqueue(store)
+    held = await claim(store, lease=lease_request("me", ttl_ms=10))
+    await store.renew_lease(lease_of(held), now=NOW + 5, ttl_ms=1_000)
+    await enqueue(store, "by the way", **_URGENT)
+    await claim(store, lease=held.lease, token="other", turn=held.turn_id, **_CHECKPOINT)
+    assert await busy(store, "you", now=NOW + 10) == LaneBusy("me", NOW + 1_005)
 
 
 async def one_commit_ends_the_claims_of_a_turn_and_of_its_checkpoints_under_one_lease(store: KernelStore) -> None:
