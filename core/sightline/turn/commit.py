@@ -5,6 +5,10 @@ result), the session's head (nobody else committed meanwhile), the session lease
 claims (they are still ours), then messages, usage, the end of the batches, the stamp, and the release of the lease. The
 stamp comes first, so that a retry whose claims are gone already still succeeds.
 
+A turn may have taken more than it knows: a claim at a checkpoint whose answer was lost. What it does not complete
+although it had taken it goes back to the queue as work of no turn. Left with the turn's id it would be taken for that
+turn again, whose stamp would refuse it for ever.
+
 A session command ends by the same transaction: what it changes, and that it was done, become true together.
 """
 
@@ -58,6 +62,9 @@ class CommitResult(Struct, frozen=True, kw_only=True):
 class CommitStore(Protocol):
     async def commit(self, commit: TurnCommit, then: Callable[[CommitResult], None]) -> CommitResult:
         """All or nothing; `then` is what it is in `sightline.session.port`.
+
+        Open batches of this turn that no completion names become pending, free of the turn, and their last attempt is
+        not counted.
 
         Raises TurnCommitConflict (the stamp exists with another hash), HeadConflict, LeaseLost, ClaimExpired,
         SessionDeleted, SessionNotFound: nothing was written. After StoreUnavailable the outcome is unknown: commit

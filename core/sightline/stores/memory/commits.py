@@ -33,6 +33,9 @@ def commit_turn(state: State, commit: TurnCommit) -> CommitResult:
         row.end(batch_end(commit.outcome), commit.now)
         attempts = row.batch.attempts if commit.charge else row.batch.attempts - 1
         row.batch = structs.replace(row.batch, attempts=attempts, error=commit.outcome.error)
+    for row in session.open_rows():
+        if row.batch.turn_id == commit.turn_id:
+            row.forget_turn()
     if commit.reset:
         session.messages.clear()
     session.messages.extend(commit.messages)

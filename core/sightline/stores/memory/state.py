@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from msgspec import Struct, field, structs
+from msgspec import UNSET, Struct, field, structs
 
 from sightline.errors import BatchNotFound, SessionDeleted, SessionNotFound
 from sightline.queue.claiming import Candidate
@@ -34,6 +34,14 @@ class Row(Struct):
 
     def release(self) -> None:
         self.claim_id = self.lease_token = self.claim_size = self.held_until_ms = self.generation = None
+
+    def forget_turn(self) -> None:
+        """The turn that had taken it is over and has nothing of it: as if it had not been taken."""
+        taken = self.batch.state is BatchState.CLAIMED
+        self.release()
+        self.batch = structs.replace(
+            self.batch, state=BatchState.PENDING, turn_id=UNSET, attempts=self.batch.attempts - (1 if taken else 0)
+        )
 
     def end(self, state: BatchState, now: int) -> Batch:
         self.release()

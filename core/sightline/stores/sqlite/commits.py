@@ -31,6 +31,7 @@ def commit_turn(db: Connection, commit: TurnCommit, digest: str) -> CommitResult
     if lease is not None and (head["lease_generation"], head["lease_token"]) != (lease.generation, lease.lease_token):
         raise LeaseLost(commit.session_id, lease.generation)
     _complete(db, commit)
+    run(db, "forget_turn", session_id=commit.session_id, turn_id=commit.turn_id)
     return _write_turn(db, commit, head, digest)
 
 

@@ -175,6 +175,12 @@ UPDATE batches SET state = 'pending', attempts = attempts - :uncharge, claim_id 
     claim_token = NULL, claim_size = NULL, claim_generation = NULL, claim_expires_at_ms = NULL
 WHERE enqueue_seq = :enqueue_seq;
 
+-- name: forget_turn
+-- What the turn had taken and does not complete is work of no turn again.
+UPDATE batches SET state = 'pending', turn_id = NULL, attempts = attempts - (state = 'claimed'), claim_id = NULL,
+    claim_owner_id = NULL, claim_token = NULL, claim_size = NULL, claim_generation = NULL, claim_expires_at_ms = NULL
+WHERE session_id = :session_id AND ended_at_ms IS NULL AND turn_id = :turn_id;
+
 -- name: complete_batch
 -- Only as part of a whole claim: who proves fewer or more rows than it has completes none.
 UPDATE batches SET state = :state, attempts = attempts - :uncharge, error = :error, ended_at_ms = :now, claim_id = NULL,

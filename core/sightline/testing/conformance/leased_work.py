@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from sightline.errors import ClaimExpired, HeadConflict, LeaseLost, TurnCommitConflict
 from sightline.kernel import KernelStore
-from sightline.queue.model import Boundary, DeliveryPolicy, Group, NothingClaimed, SlotPolicy
+from sightline.queue.model import BatchState, Boundary, DeliveryPolicy, Group, NothingClaimed, SlotPolicy
 from sightline.session.model import LaneBusy, SessionLease
 from sightline.testing.conformance.steps import (
     NOW,
@@ -308,6 +308,28 @@ async def a_claim_under_a_lease_that_was_renewed_since_leaves_it_as_it_is(store:
     await enqueue(store, "by the way", **_URGENT)
     await claim(store, lease=held.lease, token="other", turn=held.turn_id, **_CHECKPOINT)
     assert await busy(store, "you", now=NOW + 10) == LaneBusy("me", NOW + 1_005)
+
+
+async def what_a_turn_took_and_does_not_complete_is_work_of_no_turn_when_it_ends(store: KernelStore) -> None:
+    """The answer to its second claim was lost. With the turn's id the work could never be committed again."""
+    await new_session(store)
+    await enqueue(store, "question")
+    held = await claim(store, lease=lease_request("me"))
+    await enqueue(store, "given back", **_URGENT)
+    back = await claim(store, lease=held.lease, token="back", turn=held.turn_id, **_CHECKPOINT)
+    await enqueue(store, "lost", **_URGENT)
+    assert names_of(await claim(store, lease=held.lease, token="lost", turn=held.turn_id, **_CHECKPOINT)) == ["s:lost"]
+    await abandon(store, structs.replace(back, lease=None))
+    await commit(store, commit_of(held, revision=0, lease=held.lease))
+    open_batches = (await store.load_session("s", 1)).open_batches
+    assert [(batch.state, batch.attempts, batch.turn_id) for batch in open_batches] == [
+        (BatchState.PENDING, 1, UNSET),
+        (BatchState.PENDING, 0, UNSET),
+    ]
+    again = await claim(store, token="again", turn="t2", lease=lease_request("me"))
+    assert (again.turn_id, names_of(again)) == ("t2", ["s:given back"])
+    await commit(store, commit_of(again, revision=1, lease=again.lease))
+    await run_turn(store, revision=2, turn="t3")
 
 
 async def one_commit_ends_the_claims_of_a_turn_and_of_its_checkpoints_under_one_lease(store: KernelStore) -> None:
