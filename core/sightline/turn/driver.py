@@ -17,7 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sightline.clock import Clock, within
 from sightline.errors import ClaimExpired, Conflict, NotFound, SessionDeleted, StoreUnavailable
@@ -411,9 +411,12 @@ class TurnDriver:
             shown = () if running.turn is None or not first else running.turn.correlations
             handle.publish(self._clock.now_ms(), (*retracted(claim, shown), queue_change("abandoned", batches)))
 
+        # The lane goes with the last of them: nobody may come in between.
+        settled = claim if first else structs.replace(claim, lease=None)
         for delay in itertools.chain(_STORE_RETRIES, itertools.repeat(_STORE_RETRIES[-1])):
+            charge = running.begun and not running.handing_back
             try:
-                await self._store.abandon(claim, charge=running.begun and not running.handing_back, then=abandoned)
+                await self._store.abandon(settled, charge=charge, then=abandoned)
                 return
             except StoreUnavailable as error:
                 _log.warning("session %s: giving back %s: %s", handle.session_id, claim.claim_id, error)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
+from msgspec import structs
+
 from sightline.clock import Clock
-from sightline.errors import LeaseLost
+from sightline.errors import LeaseLost, StoreUnavailable
 from sightline.ids import Ids
 from sightline.observation.handle import RuntimeHandle
-from sightline.queue.materializing import InputMessage, input_messages, pictures_of
-from sightline.queue.model import CLAIM_TTL_MS, MAX_CLAIM, Boundary, Claim, NothingClaimed
+from sightline.queue.materializing import Attachments, InputMessage, input_messages, pictures_of
+from sightline.queue.model import CLAIM_TTL_MS, MAX_CLAIM, Boundary, Claim
 from sightline.queue.port import QueueStore
 from sightline.session.model import Attachment
 from sightline.session.port import AttachmentStore
@@ -17,6 +22,8 @@ from sightline.turn.tasks import finish
 from sightline.turn.telling import claimed, input_accepted
 
 __all__ = ["Intake"]
+
+_log = logging.getLogger("sightline.turn")
 
 
 class Intake:
@@ -44,19 +51,35 @@ class Intake:
 
         Raises StoreUnavailable with nothing taken in. A turn whose lease is lost is stopped.
         """
-        late: list[Claim] = []
+        taken: list[Claim] = []
+        inputs: tuple[InputMessage, ...] = ()
 
-        def taken(claim: Claim) -> None:
-            if running.over:
-                late.append(claim)
-                return
-            running.claims.append(claim)
-            if running.held is not None:
-                running.held.claims.append(claim)
-            handle.publish(self._clock.now_ms(), (claimed(claim),))
+        def told(claim: Claim) -> None:
+            nonlocal inputs
+            taken.append(claim)
+            if not running.over and not pictures_of(claim.batches):
+                # In the same step: what the turn settles is what it runs on, whatever becomes of this call.
+                inputs = self._adopt(handle, running, claim, {})
 
         try:
-            claim = await finish(
+            await self._claim(handle, running, told)
+            for claim in taken:
+                if claim not in running.claims:
+                    pictures = await self.store_pictures(claim)
+                    if not running.over:
+                        inputs = self._adopt(handle, running, claim, pictures)
+        except StoreUnavailable:
+            if not inputs:
+                raise
+        finally:
+            for claim in taken:
+                if claim not in running.claims:
+                    await finish(self._leave(claim))
+        return inputs
+
+    async def _claim(self, handle: RuntimeHandle, running: Running, told: Callable[[Claim], None]) -> None:
+        try:
+            await finish(
                 self._store.claim(
                     handle.session_id,
                     Boundary.ACTIVE_TURN_CHECKPOINT,
@@ -67,18 +90,28 @@ class Intake:
                     ttl_ms=CLAIM_TTL_MS,
                     max_batches=MAX_CLAIM,
                     lease=running.claim.lease,
-                    then=taken,
+                    then=told,
                 )
             )
         except LeaseLost:
             running.lose()
             raise
-        finally:
-            for claim in late:
-                await finish(self._store.abandon(claim, charge=False, then=lambda _: None))
-        if isinstance(claim, NothingClaimed) or late:
-            return ()
-        inputs = input_messages(claim.batches, await self.store_pictures(claim))
+
+    def _adopt(
+        self, handle: RuntimeHandle, running: Running, claim: Claim, pictures: Attachments
+    ) -> tuple[InputMessage, ...]:
+        inputs = input_messages(claim.batches, pictures)
+        running.claims.append(claim)
         running.inputs += inputs
-        handle.publish(self._clock.now_ms(), (input_accepted(claim, inputs),))
+        if running.held is not None:
+            running.held.claims.append(claim)
+        handle.publish(self._clock.now_ms(), (claimed(claim), input_accepted(claim, inputs)))
         return inputs
+
+    async def _leave(self, claim: Claim) -> None:
+        """Give back what the turn does not take in after all. The lane stays: the turn has it."""
+        try:
+            await self._store.abandon(structs.replace(claim, lease=None), charge=False, then=lambda _: None)
+        except StoreUnavailable as error:
+            # The turn's commit gives it back, or whoever takes over has it.
+            _log.warning("session %s: giving back %s: %s", claim.session_id, claim.claim_id, error)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from sightline.agents.demo import demo
-from sightline.errors import LeaseLost
+from sightline.errors import LeaseLost, StoreUnavailable
 from sightline.kernel import Limits
 from sightline.observation.activities import QueuedInputAccepted
 from sightline.observation.events import TurnActivity
 from sightline.queue.materializing import InputMessage, wake_draft
-from sightline.queue.model import BatchState, DeliveryPolicy, ProcessWake, ResetSession, SlotPolicy
+from sightline.queue.model import (
+    BatchState,
+    DeliveryPolicy,
+    Draft,
+    ImageItem,
+    ProcessWake,
+    ResetSession,
+    SlotPolicy,
+    TurnInput,
+    TurnInputPayload,
+)
+from sightline.session.model import Attachment, LaneBusy
+from sightline.stores.memory import MemoryAttachments
 from sightline.testing.clock import settled
 from sightline.turn.agent import Turn
 from tests.core.worlds import Puppet, World, in_step, running, said, watch
@@ -236,6 +250,59 @@ async def test_a_checkpoint_that_meets_a_store_in_trouble_takes_nothing_in() -> 
         [message] = await puppet.takes()
         assert message.content == "and this"
         await puppet.ends()
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
+async def test_input_whose_claim_had_no_answer_is_in_the_transcript_once(told: bool) -> None:
+    puppet = Taking()
+    async with running(puppet) as world:
+        watched = await watch(world)
+        await world.send("question")
+        await world.send("and this", delivery_policy=EARLY)
+        world.faults.fail_after("claim", told=told)
+
+        async def take(turn: Turn) -> None:
+            with contextlib.suppress(StoreUnavailable):
+                puppet.taken.append(await turn.checkpoint())
+
+        await puppet.does(take)
+        assert [message.content for taken in puppet.taken for message in taken] == (["and this"] if told else [])
+        await puppet.ends()
+        await world.clock.run_for(10.0)
+        if not told:
+            assert [turn.input[0].content for turn in puppet.turns] == ["question", "and this"]
+            await puppet.ends()
+        assert await said(world) == [("user", "question"), ("user", "and this")]
+        assert await states(world) == [BatchState.COMPLETED] * 2
+        await in_step(world, watched)
+
+
+async def test_a_picture_that_cannot_be_stored_leaves_its_input_for_later_and_the_turn_goes_on() -> None:
+    class Full(MemoryAttachments):
+        async def put(self, session_id: str, data: bytes, media_type: str) -> Attachment:
+            raise StoreUnavailable("disk full")
+
+    puppet = Taking()
+    async with running(puppet, attachments=Full(), limits=Limits(poll_interval=1_000.0)) as world:
+        await world.send("question")
+        shown = TurnInput((ImageItem("i"),), {"i": b"\x89PNG"})
+        draft = Draft(session_id="s", payloads=(TurnInputPayload(shown),), delivery_policy=EARLY)
+        await world.kernel.enqueue(draft)
+
+        async def take(turn: Turn) -> None:
+            with contextlib.suppress(StoreUnavailable):
+                puppet.taken.append(await turn.checkpoint())
+
+        await puppet.does(take)
+        assert puppet.taken == []
+        assert isinstance(
+            await world.store.acquire_lease("s", owner_id="o", lease_token="o", now=world.clock.now_ms(), ttl_ms=1),
+            LaneBusy,
+        ), "the turn has the lane still"
+        await puppet.ends()
+        assert await said(world) == [("user", "question")]
+        [done, waiting] = await world.store.list_batches("s", pending_only=False, limit=9)
+        assert (done.state, waiting.state) == (BatchState.COMPLETED, BatchState.PENDING)
 
 
 async def test_the_demo_says_at_which_step_it_took_something_in() -> None:
