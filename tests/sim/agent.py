@@ -1,0 +1,73 @@
+"""The agent of all worlds: it reads in the plan how it is to behave.
+
+What it says follows from the texts it is given and from nothing else, so whoever reads the transcript knows what must
+be there: all of it when the turn went well, a beginning of it otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from sightline.errors import StoreUnavailable
+from sightline.queue.materializing import InputMessage
+from sightline.session.model import Policy
+from sightline.turn.agent import AgentError, Turn
+from tests.sim.plan import Plan, Post
+
+__all__ = ["ScriptedAgent"]
+
+
+class ScriptedAgent:
+    def __init__(self, plan: Plan) -> None:
+        self._posts = {step.name: step for client in plan.clients for step in client.steps if isinstance(step, Post)}
+        self.readings = 0
+
+    async def tools(self, session_id: str, policy: Policy) -> Sequence[dict[str, Any]]:
+        """Other tools every time they are read."""
+        self.readings += 1
+        return [{"name": f"tool-{self.readings}", "description": "", "input_schema": {}}]
+
+    def answers(self, texts: Sequence[str]) -> str:
+        """All it says to these texts, undisturbed."""
+        return "".join(self._piece(text, number) for text in texts for number in range(self._of(text).says))
+
+    async def __call__(self, turn: Turn) -> None:
+        posts = [(message.content, self._of(message.content)) for message in turn.input]
+        try:
+            for text, post in posts:  # grows at checkpoints
+                for number in range(post.says):
+                    turn.text(self._piece(text, number))
+                    if number == 1:
+                        await turn.messages(3)
+                    await turn.sleep(post.sleep / post.says)
+                    if post.checks:
+                        posts += [(message.content, self._of(message.content)) for message in await _more(turn)]
+                if not post.says and post.sleep:
+                    await turn.sleep(post.sleep)
+        except asyncio.CancelledError:
+            stubborn = max((post.stubborn for _, post in posts), default=0.0)
+            if stubborn:
+                await turn.sleep(stubborn)
+            raise
+        ends = {post.ends for _, post in posts}
+        if "fails" in ends:
+            raise AgentError("as planned")
+        if "exits" in ends:
+            raise SystemExit(3)
+
+    def _of(self, text: str) -> Post:
+        return self._posts.get(text) or Post(name=text)
+
+    @staticmethod
+    def _piece(text: str, number: int) -> str:
+        return f"{text}/{number} "
+
+
+async def _more(turn: Turn) -> Sequence[InputMessage]:
+    """What a checkpoint brings; nothing while the store is in trouble."""
+    try:
+        return await turn.checkpoint()
+    except StoreUnavailable:
+        return ()

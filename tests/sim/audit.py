@@ -1,0 +1,93 @@
+"""The end of a world: the store against the ledger, and every view against the store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sightline.observation.model import Observation, SessionState
+from sightline.queue.model import BatchState, CommandPayload
+from tests.sim.laws_of_writing import texts_of
+from tests.sim.ledger import Book, Law, Violation, Work
+from tests.sim.loop import until
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+__all__ = ["audit", "audit_claims", "audit_views"]
+
+_ALL = 10_000
+_MENDING = 0.5
+"""Seconds in which a view that has lost touch is read anew."""
+
+
+async def audit(world: World) -> None:
+    """What was accepted is in the store, has ended, and is in the transcript exactly once or, if nobody took it, not at
+    all.
+    """
+    ledger = world.ledger
+    for batch_id, session_id in world.accepted.items():
+        work = ledger.work(session_id, batch_id)
+        if work is None or work.state.is_open:
+            raise Violation(Law.DURABLE, f"{batch_id} was accepted, and is {'lost' if work is None else work.state}")
+    for book in ledger.books.values():
+        state = await read(world, book.session_id)
+        if (state.record.revision, list(state.messages)) != (book.revision, book.messages):
+            raise Violation(Law.READS, f"{book.session_id} is at {state.record.revision}, not {book.revision}")
+        _check_history(book)
+
+
+def audit_claims(world: World) -> None:
+    """Every claim that a process was told of is settled when it has ended in good order."""
+    for (life, session_id), claim_ids in world.ledger.unsettled.items():
+        if claim_ids and life in world.ended_well:
+            raise Violation(Law.SETTLED, f"{life} has settled {claim_ids} of {session_id} in no way")
+
+
+async def read(world: World, session_id: str) -> SessionState:
+    """The session as the store has it."""
+    world.loop.enter_thread()
+    try:
+        return await world.shared.store.load_session(session_id, _ALL)
+    finally:
+        world.loop.leave_thread()
+
+
+def _check_history(book: Book) -> None:
+    said = [message.content for message in book.history if message.role == "user"]
+    for work in book.works.values():
+        count = sum(1 for text in texts_of(work) for line in said if line == text)
+        expected = 1 if work.turn_id is not None and not _is_command(work) else 0
+        if count != expected:
+            raise Violation(Law.ONE_EFFECT, f"{work.batch_id} ended as {work.state}, its text is there {count} times")
+        if work.turn_id is None and work.state is not BatchState.CANCELLED:
+            raise Violation(Law.ONE_EFFECT, f"{work.batch_id} is {work.state}, and no turn took it")
+
+
+def _is_command(work: Work) -> bool:
+    return any(isinstance(payload, CommandPayload) for payload in work.draft.payloads)
+
+
+async def audit_views(world: World) -> None:
+    """Whoever watched made of the events what is shown; and where nobody else wrote, that is what is stored."""
+    for life in world.living:
+        # What went wrong while the store was out is put right by the next round of housekeeping.
+        await life.run(life.kernel.sweep())
+    # Somebody may have lost its turn to another, and not have noticed yet.
+    await until(lambda: not any(life.kernel.running_turns for life in world.living), _MENDING)
+    await asyncio.sleep(_MENDING)
+    for life in world.living:
+        for watcher in life.watchers:
+            if watcher.compare() is not None:
+                world.ledger.count("watched to the end")
+        for book in world.ledger.books.values():
+            if life.name in book.in_touch:
+                _compare(book, await life.run(life.kernel.observe(book.session_id)))
+                world.ledger.count("view compared")
+
+
+def _compare(book: Book, view: Observation) -> None:
+    shown = (view.revision, list(view.read_view.messages), [entry.batch_id for entry in view.queue], view.live)
+    if shown != (book.revision, book.messages, [], None):
+        at = (book.revision, [message.content for message in book.messages])
+        raise Violation(Law.FOLD, f"{book.session_id} is shown as {shown}, and is at {at}")

@@ -1,0 +1,332 @@
+"""From a seed to a plan: what kinds of worlds there are, and how often.
+
+Worlds are small, so that many fit into a minute: a law that breaks in a large world nearly always breaks in some small
+one as well. Proportions are chosen for trouble, not for realism. Turns longer than their lease, clocks that are seconds
+apart and workers that die in mid-commit are common here.
+
+What a seed means is decided by this module alone. A change here changes every world; a failing plan outlives that as
+JSON (`python -m tests.sim --plan`), its seed does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TypeVar
+
+from tests.sim.plan import (
+    CancelBatch,
+    CancelFrom,
+    CancelKey,
+    CancelRunning,
+    CancelTurn,
+    Clash,
+    ClientPlan,
+    Command,
+    Event,
+    Fault,
+    FaultKind,
+    Outage,
+    Pause,
+    Plan,
+    Post,
+    Repeat,
+    Step,
+    StepClock,
+    Stop,
+    Sweep,
+    Wait,
+    Watch,
+    WorkerPlan,
+)
+
+__all__ = ["draw"]
+
+_T = TypeVar("_T")
+
+_METHODS = (
+    ("commit", 10),
+    ("claim", 7),
+    ("enqueue", 7),
+    ("abandon", 3),
+    ("load_session", 3),
+    ("renew_lease", 5),
+    ("request_cancel", 2),
+    ("cancel_batch", 1),
+    ("cancel_from", 1),
+    ("get_batch", 1),
+    ("peek_claimable", 1),
+    ("claimable_sessions", 1),
+    ("next_due", 1),
+)
+_ASKS: dict[type, str] = {
+    Post: "enqueue",
+    Command: "enqueue",
+    CancelBatch: "cancel_batch",
+    CancelFrom: "cancel_from",
+    CancelKey: "request_cancel",
+    CancelTurn: "request_cancel",
+    CancelRunning: "request_cancel",
+    Wait: "get_batch",
+    Watch: "load_session",
+}
+_KINDS: tuple[tuple[FaultKind, int], ...] = (
+    ("refuse", 4),
+    ("lose_answer", 4),
+    ("lose_all", 4),
+    ("kill_before", 4),
+    ("kill_after", 5),
+    ("stall", 4),
+    ("slow_answer", 3),
+)
+
+
+def draw(seed: int) -> Plan:
+    """The world of this seed."""
+    chance = Random(seed)
+    sessions = _one_of(chance, ((1, 11), (2, 6), (3, 3)))
+    workers = _workers(chance)
+    calm = chance.random() < 0.15
+    names = _Names(sessions, len(workers))
+    clients = tuple(_client(chance, names, index) for index in range(_one_of(chance, ((1, 8), (2, 8), (3, 4)))))
+    return Plan(
+        seed=seed,
+        sessions=sessions,
+        workers=workers,
+        clients=clients,
+        faults=() if calm else tuple(_fault(chance, len(workers), clients) for _ in range(chance.randint(1, 4))),
+        events=() if calm else tuple(_events(chance, len(workers))),
+        poll=chance.uniform(1.2, 2.5),
+        lease=chance.uniform(2.0, 4.0),
+        retention=_one_of(chance, ((86_400.0, 2), (0.3, 1))),
+        landing=_one_of(chance, ((0.0, 1), (0.5, 1), (1.0, 1))),
+    )
+
+
+class _Names:
+    """What has been posted so far, for steps that refer to it."""
+
+    def __init__(self, sessions: int, workers: int) -> None:
+        self.sessions = sessions
+        self.workers = workers
+        self.posts: list[str] = []
+        self.keyed: list[str] = []
+        self.repeatable: list[str] = []
+
+
+def _workers(chance: Random) -> tuple[WorkerPlan, ...]:
+    count = _one_of(chance, ((1, 5), (2, 9), (3, 6)))
+    wrong = chance.random() < 0.6
+    return tuple(
+        WorkerPlan(
+            # The first one always works: somebody has to.
+            runs_work=index == 0 or chance.random() < 0.8,
+            starts_at=0.0 if index == 0 or chance.random() < 0.7 else chance.uniform(0.0, 3.0),
+            offset_ms=chance.randint(-1500, 1500) if wrong else 0,
+            rate=chance.uniform(0.9, 1.1) if wrong else 1.0,
+        )
+        for index in range(count)
+    )
+
+
+def _client(chance: Random, names: _Names, index: int) -> ClientPlan:
+    steps: list[Step] = []
+    count = chance.randint(2, 6)
+    if chance.random() < 0.4:
+        steps.append(Watch(chance.randrange(names.sessions)))
+    if chance.random() < 0.15:
+        steps += _long_turn(chance, names, f"c{index}")
+    for number in range(count):
+        step = _step(chance, names, f"c{index}.{number}")
+        if step is not None:
+            steps.append(step)
+        if chance.random() < 0.3:
+            steps.append(Pause(chance.expovariate(1.0)))
+    return ClientPlan(
+        steps=tuple(steps),
+        worker=chance.randrange(names.workers),
+        starts_at=chance.uniform(0.0, 0.1),
+        patience=_one_of(chance, ((20.0, 4), (0.05, 1), (1.0, 1))),
+        tries=_one_of(chance, ((8, 3), (2, 1))),
+    )
+
+
+def _step(chance: Random, names: _Names, name: str) -> Step | None:
+    make = _one_of(chance, _STEPS)
+    return make(chance, names, name)
+
+
+def _post(chance: Random, names: _Names, name: str) -> Step:
+    keyed = chance.random() < 0.8
+    names.posts.append(name)
+    if keyed:
+        names.keyed.append(name)
+        names.repeatable.append(name)
+    return Post(
+        name=name,
+        session=chance.randrange(names.sessions),
+        keyed=keyed,
+        delay=chance.uniform(0.2, 4.0) if chance.random() < 0.2 else 0.0,
+        join=_one_of(chance, (("a", 3), ("b", 1), ("type", 1), ("never", 1))) if chance.random() < 0.4 else None,
+        early=chance.random() < 0.35,
+        checks=chance.random() < 0.3,
+        says=chance.randint(0, 3),
+        sleep=_one_of(chance, ((0.0, 5), (0.2, 3), (1.5, 2), (4.5, 2))) * chance.uniform(0.5, 1.3),
+        ends=_one_of(chance, (("well", 8), ("fails", 1), ("exits", 1))),
+        stubborn=_one_of(chance, ((0.0, 6), (0.5, 1), (6.0, 1))),
+    )
+
+
+def _long_turn(chance: Random, names: _Names, client: str) -> list[Step]:
+    """A turn that outlasts its lease, with delayed work in front of it and with input to take in behind it: whoever
+    takes over takes the one first, and finds the other with it.
+    """
+    session = chance.randrange(names.sessions)
+    delay, sleep = chance.uniform(0.5, 4.0), chance.uniform(0.5, 3.0)
+    posts = (
+        Post(name=f"{client}.delayed", session=session, delay=delay, sleep=sleep),
+        Post(name=f"{client}.long", session=session, says=3, sleep=chance.uniform(4.1, 7.0), checks=True),
+        Post(name=f"{client}.more", session=session, early=True, sleep=chance.uniform(0.0, 1.0)),
+    )
+    names.posts += [post.name for post in posts]
+    return list(posts)
+
+
+def _command(chance: Random, names: _Names, name: str) -> Step:
+    names.posts.append(name)
+    names.repeatable.append(name)
+    reset = chance.random() < 0.35
+    return Command(
+        name=name,
+        session=chance.randrange(names.sessions),
+        kind="reset" if reset else "refresh",
+        expects=None if reset or chance.random() < 0.5 else chance.randint(0, 2),
+    )
+
+
+def _key_cancel(chance: Random, names: _Names, name: str) -> Step | None:
+    """Of something that was posted, or, more telling, of something that this client or another is yet to post."""
+    if names.keyed and chance.random() < 0.6:
+        return CancelKey(chance.choice(names.keyed))
+    client, _, number = name[1:].partition(".")
+    return CancelKey(f"c{client}.{int(number) + chance.randint(1, 2)}")
+
+
+def _of_post(make: Callable[[str], Step]) -> Callable[[Random, _Names, str], Step | None]:
+    return lambda chance, names, name: make(_some(chance, names.posts)) if names.posts else None
+
+
+def _of_keyed(make: Callable[[str], Step]) -> Callable[[Random, _Names, str], Step | None]:
+    return lambda chance, names, name: make(_some(chance, names.keyed)) if names.keyed else None
+
+
+def _some(chance: Random, posts: list[str]) -> str:
+    """Rather one of the last, which may still be waiting."""
+    return chance.choice(posts[-2:] if chance.random() < 0.7 else posts)
+
+
+def _repeat(chance: Random, names: _Names, name: str) -> Step | None:
+    return Repeat(chance.choice(names.repeatable)) if names.repeatable else None
+
+
+def _wait(chance: Random, names: _Names, name: str) -> Step | None:
+    return Wait(chance.choice(names.posts), chance.uniform(0.1, 8.0)) if names.posts else None
+
+
+_STEPS: tuple[tuple[Callable[[Random, _Names, str], Step | None], int], ...] = (
+    (_post, 50),
+    (_command, 8),
+    (_repeat, 8),
+    (_of_keyed(Clash), 3),
+    (_of_post(CancelBatch), 5),
+    (_of_post(CancelFrom), 3),
+    (_key_cancel, 5),
+    (_of_post(CancelTurn), 5),
+    (lambda chance, names, name: CancelRunning(chance.randrange(names.sessions)), 4),
+    (_wait, 7),
+    (lambda chance, names, name: Sweep(), 4),
+)
+
+
+def _target(chance: Random, workers: int, clients: tuple[ClientPlan, ...]) -> tuple[int, str]:
+    """Where a fault strikes: at anything that workers do, or at something that a client is about to ask for."""
+    if chance.random() < 0.4:
+        client = chance.choice(clients)
+        method = _ASKS.get(type(chance.choice(client.steps))) if client.steps else None
+        if method is not None:
+            return client.worker, method
+    return chance.randrange(workers), _one_of(chance, _METHODS)
+
+
+def _fault(chance: Random, workers: int, clients: tuple[ClientPlan, ...]) -> Fault:
+    busy = [client.worker for client in clients if any(_is_long(step) for step in client.steps)]
+    if busy and chance.random() < 0.4:
+        return _fault_of_a_long_turn(chance, chance.choice(busy))
+    worker, method = _target(chance, workers, clients)
+    kinds = (*_KINDS, ("lose_all", 12)) if method.startswith(("cancel", "request")) else _KINDS
+    kind: FaultKind = _one_of(chance, kinds)
+    if kind in ("kill_before", "kill_after"):
+        seconds = _one_of(chance, ((-1.0, 1), (0.05, 2), (1.0, 2), (5.0, 1)))
+    else:
+        # Short enough to be waited for, or longer than a lease.
+        seconds = _one_of(chance, ((0.1, 2), (1.0, 1), (5.0, 3))) * chance.uniform(0.5, 1.5)
+    return Fault(
+        worker=worker,
+        method=method,
+        nth=_one_of(chance, ((1, 5), (2, 3), (3, 2), (4, 1))),
+        kind=kind,
+        times=_times(chance, method) if kind in ("refuse", "lose_answer", "lose_all") else 1,
+        seconds=seconds,
+    )
+
+
+def _is_long(step: Step) -> bool:
+    return isinstance(step, Post) and step.checks and step.sleep > 4.0
+
+
+def _fault_of_a_long_turn(chance: Random, worker: int) -> Fault:
+    """Its lease is not renewed, or what it takes in at a checkpoint is not told."""
+    if chance.random() < 0.5:
+        return Fault(worker=worker, method="renew_lease", nth=chance.randint(1, 2), kind="refuse", times=10)
+    kind: FaultKind = chance.choice(("lose_all", "lose_answer"))
+    return Fault(worker=worker, method="claim", nth=chance.randint(2, 4), kind=kind)
+
+
+def _times(chance: Random, method: str) -> int:
+    """Once or twice; or as often as it takes to use up the patience of whoever tries again. A lease outlives less."""
+    return _one_of(chance, ((1, 2), (10, 1)) if method == "renew_lease" else ((1, 6), (2, 1), (10, 1)))
+
+
+def _events(chance: Random, workers: int) -> list[Event]:
+    events: list[Event] = []
+    if chance.random() < 0.2:
+        events.append(
+            Stop(
+                worker=chance.randrange(workers),
+                at=chance.uniform(0.05, 3.0),
+                grace=_one_of(chance, ((0.0, 2), (1.0, 1))),
+                back_after=_one_of(chance, ((-1.0, 1), (0.1, 2), (2.0, 1))),
+            )
+        )
+    if chance.random() < 0.15:
+        where = None if chance.random() < 0.5 else chance.randrange(workers)
+        events.append(Outage(worker=where, at=chance.uniform(0.0, 3.0), seconds=chance.choice((0.3, 2.0, 6.0))))
+    if chance.random() < 0.15:
+        events.append(
+            StepClock(
+                worker=chance.randrange(workers),
+                at=chance.uniform(0.0, 4.0),
+                by_ms=chance.choice((-5000, -500, 500, 5000)),
+            )
+        )
+    return events
+
+
+def _one_of(chance: Random, choices: tuple[tuple[_T, int], ...]) -> _T:
+    """One of them, by weight."""
+    left = chance.random() * sum(weight for _, weight in choices)
+    for choice, weight in choices:
+        left -= weight
+        if left < 0:
+            return choice
+    return choices[-1][0]

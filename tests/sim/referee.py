@@ -1,0 +1,207 @@
+"""Who watches: every effect is held against the laws at the moment at which it takes place.
+
+Two laws are about time and need the world's, so they are here. *A poke is a hint*: work that is ready, in a session
+that nobody drives, is taken within a poll. Not counted is the time in which something went wrong, nor that of a lease
+whose owner left without settling. And a cancel that a process has answered stops a turn that runs in that process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import StoreUnavailable
+from sightline.queue.model import Boundary, Cancellation, Claim, Enqueued
+from tests.sim import laws_of_cancelling, laws_of_reading, laws_of_work, laws_of_writing
+from tests.sim.ledger import Book, Came, Law, Ledger, Violation
+from tests.sim.loop import EPOCH_MS
+
+if TYPE_CHECKING:
+    from tests.sim.effects import Effect
+    from tests.sim.world import World
+
+__all__ = ["Referee"]
+
+_SLACK = 1.5
+"""Seconds for the journeys of a drive's calls, and for a pause after one that failed."""
+
+_LAWS: dict[str, Callable[..., None]] = {
+    "enqueue": laws_of_work.enqueued,
+    "claim": laws_of_work.claimed,
+    "renew": laws_of_work.renewed,
+    "abandon": laws_of_work.abandoned,
+    "cancel_batch": laws_of_cancelling.cancelled,
+    "cancel_from": laws_of_cancelling.cancelled_from,
+    "request_cancel": laws_of_cancelling.end_asked,
+    "get_batch": laws_of_reading.batch_read,
+    "list_batches": laws_of_reading.batches_listed,
+    "peek_claimable": laws_of_reading.peeked,
+    "claimable_sessions": laws_of_reading.polled,
+    "next_due": laws_of_reading.due_read,
+    "purge_ended": laws_of_reading.purged,
+    "purge_keys": laws_of_reading.purged_keys,
+    "commit": laws_of_writing.committed,
+    "acquire_lease": laws_of_writing.acquired,
+    "renew_lease": laws_of_writing.renewed_lease,
+    "release_lease": laws_of_writing.released,
+    "load_session": laws_of_reading.loaded,
+    "page_messages": laws_of_reading.paged,
+}
+
+
+def _changes(effect: Effect) -> bool:
+    """Whether a view of the session is another one after this."""
+    if effect.error is not None or not effect.told:
+        return False
+    match effect.told[0]:
+        case Enqueued(replayed=replayed):
+            return not replayed
+        case Cancellation(batches=batches) | (batches, _):
+            return bool(batches)
+        case tuple() as batches:
+            return bool(batches)
+        case _:
+            return True
+
+
+class Referee:
+    """Raises Violation. Keeps the ledger."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.ledger = Ledger()
+        self._stopped: dict[tuple[str, str], float] = {}
+        """When a life heard that this turn is to end."""
+        self._first_call: dict[tuple[str, str, str], float] = {}
+        """When a life first asked for the commit of this claim: its agent had ended then."""
+
+    def asked(self, effect: Effect) -> None:
+        """A call sets out."""
+        if effect.method == "commit":
+            commit = effect.args[0]
+            for completion in commit.completions:
+                self._first_call.setdefault((effect.life.name, commit.turn_id, completion.claim_id), effect.called_at)
+
+    def happened(self, effect: Effect) -> None:
+        """A call has taken place: with what result, its caller may never hear."""
+        now = self._world.loop.time()
+        life = effect.life
+        came = Came(
+            life.name,
+            now,
+            effect.result,
+            effect.error,
+            tuple(effect.told),
+            handing_back=effect.called_at > life.hands_back_at,
+        )
+        if effect.then is not None and len(effect.told) != (1 if effect.error is None else 0):
+            nothing = effect.method == "claim" and not isinstance(effect.result, Claim)
+            if not nothing or effect.told:
+                raise Violation(Law.EXPECTED, f"{effect.method} told {len(effect.told)} times, {effect.error!r}")
+        if effect.method == "claim" and isinstance(effect.result, Claim):
+            if effect.args[1] is Boundary.IDLE:
+                self._waited(effect.result, now)
+            self._outlived(effect.result, now)
+        self._in_touch(effect)
+        law = _LAWS.get(effect.method)
+        if law is laws_of_writing.committed:
+            if effect.error is None:
+                self._obeyed(effect)
+            law(self.ledger, came, *effect.args, **effect.kwargs, answers=self._world.agent.answers)
+        elif law is not None:
+            law(self.ledger, came, *effect.args, **effect.kwargs)
+
+    def _in_touch(self, effect: Effect) -> None:
+        """Note who has read a session since others wrote to it: what that life shows must be true."""
+        book = self.ledger.books.get(effect.session_id)
+        if book is not None and effect.method == "load_session":
+            book.in_touch.add(effect.life.name)
+        elif book is not None and _changes(effect):
+            book.in_touch &= {effect.life.name}
+
+    def answered(self, effect: Effect) -> None:
+        """An answer has arrived, `then` has been called."""
+        name = effect.life.name
+        if effect.method == "claim" and effect.told and effect.then is not None:
+            self.ledger.unsettled.setdefault((name, effect.session_id), set()).add(effect.told[0].claim_id)
+        elif effect.method == "commit" and isinstance(effect.error, StoreUnavailable):
+            self.ledger.failed_commits.add(effect.args[0].turn_id)
+        elif effect.method == "request_cancel" and effect.told and effect.then is not None:
+            answer = effect.told[0]
+            if answer.state == "cancel_requested" and answer.turn_id is not None:
+                self._stopped.setdefault((name, answer.turn_id), self._world.loop.time())
+
+    def tried(self, effect: Effect) -> None:
+        """A call was refused before it took place."""
+        if effect.method == "abandon":
+            self.ledger.settles(effect.life.name, effect.session_id, effect.args[0].claim_id)
+        elif effect.method == "commit":
+            tried = [completion.claim_id for completion in effect.args[0].completions]
+            self.ledger.settles(effect.life.name, effect.session_id, *tried)
+
+    def _obeyed(self, effect: Effect) -> None:
+        commit, name = effect.args[0], effect.life.name
+        heard = self._stopped.get((name, commit.turn_id))
+        if heard is None or commit.outcome.status == "cancelled" or commit.turn_id in self._stamped(commit.session_id):
+            return
+        for completion in commit.completions:
+            ended = self._first_call.get((name, commit.turn_id, completion.claim_id), heard)
+            if ended > heard and self._claimed_before(completion.batch_ids, commit.session_id, heard):
+                raise Violation(
+                    Law.OWNS,
+                    f"{name} heard at {heard:.3f} that {commit.turn_id} is to end, and it is {commit.outcome.status}",
+                )
+
+    def _stamped(self, session_id: str) -> dict[str, Any]:
+        return dict(self.ledger.books[session_id].stamps)
+
+    def _claimed_before(self, batch_ids: tuple[str, ...], session_id: str, at: float) -> bool:
+        work = self.ledger.work(session_id, batch_ids[0])
+        return work is not None and work.hold is not None and work.hold.taken_at <= at
+
+    def _waited(self, claim: Claim, now: float) -> None:
+        book = self.ledger.books[claim.session_id]
+        first = book.works.get(claim.batches[0].batch_id)
+        if first is None:
+            return
+        settled = book.lane.owner_id is None
+        since = max(self.ready_at(book, first.batch.available_at_ms), first.enqueued_at, self._world.last_trouble)
+        waited, patience = now - max(since, 0.0 if settled else book.lane.alive_at), self.patience(settled=settled)
+        if waited > patience:
+            raise Violation(
+                Law.HINT, f"{first.batch_id} was ready for {waited:.3f} s, and a poll takes {patience:.3f} s at most"
+            )
+
+    def _outlived(self, claim: Claim, now: float) -> None:
+        """A lane may be taken from an owner that is gone, or cut off; not from one that is alive and well."""
+        lane = self.ledger.books[claim.session_id].lane
+        if claim.lease is None or lane.owner_id in (None, claim.lease.owner_id):
+            return
+        owner = self.ledger.owners.get(str(lane.owner_id), "")
+        plan = self._world.plan
+        well = self._world.is_alive(owner) and now - self._world.last_trouble > 2 * plan.lease
+        if well and self._apart_ms(now) < plan.lease * 1000 / 4:
+            raise Violation(
+                Law.LEASE, f"{claim.session_id} is taken from {owner}, which is alive and was not disturbed"
+            )
+
+    def _apart_ms(self, now: float) -> float:
+        """How far the workers' wall clocks are apart, at most."""
+        clocks = [worker.offset_ms + worker.rate * now * 1000 for worker in self._world.plan.workers]
+        return max(clocks) - min(clocks) + self._world.stepped_ms
+
+    def ready_at(self, book: Book, available_at_ms: int) -> float:
+        """From when on every worker's clock calls the work ready, and nobody has other work of the session."""
+        behind = max(0, *(-plan.offset_ms for plan in self._world.plan.workers), self._world.stepped_back_ms)
+        slowest = min(plan.rate for plan in self._world.plan.workers)
+        return max((available_at_ms - EPOCH_MS + behind) / 1000 / slowest, book.free_at)
+
+    def patience(self, *, settled: bool) -> float:
+        """How long ready work may wait when nothing goes wrong."""
+        plan = self._world.plan
+        slowest = min(worker.rate for worker in plan.workers)
+        patience = plan.poll / slowest + _SLACK
+        if not settled:
+            clocks = [worker.offset_ms for worker in plan.workers]
+            patience += plan.lease / slowest + (max(clocks) - min(clocks) + self._world.stepped_ms) / 1000
+        return patience
