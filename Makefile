@@ -36,6 +36,10 @@ test-js: ## run JavaScript's tests
 	elif command -v node >/dev/null; then exec node --test --test-reporter=spec $(JS_TESTS); \
 	else $(SKIP) "JavaScript's tests are skipped: no node found"; fi
 
+.PHONY: sim
+sim: $(VENV)/for-test ## let seeded worlds happen in which much goes wrong (ARGS="--seeds 0..200000 --jobs 2")
+	@exec $(BIN)/python -m tests.sim $(ARGS)
+
 .PHONY: chaos
 chaos: $(VENV)/for-test ## kill a server under load 200 times (ARGS="--kills 1000")
 	@exec $(BIN)/pytest tests/chaos/test_kills.py -s --kills 200 $(ARGS)

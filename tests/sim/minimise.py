@@ -1,0 +1,157 @@
+"""From a world in which a law breaks to the smallest one in which it still does.
+
+Pieces of the plan are left out one by one: faults and events, whole clients, single steps, workers, sessions. Then what
+is left is made plainer: clocks that agree, agents that are quick, answers in time. What still breaks the same law is
+kept, until nothing more can go. Delays in a world follow from what is delayed, so leaving one thing out leaves the rest
+as it was, mostly; where it does not, the smaller plan is just not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from msgspec import structs
+
+from tests.sim.plan import (
+    CancelRunning,
+    ClientPlan,
+    Command,
+    Event,
+    Outage,
+    Plan,
+    Post,
+    Step,
+    Watch,
+    WorkerPlan,
+)
+
+__all__ = ["minimised"]
+
+_T = TypeVar("_T")
+
+
+def minimised(plan: Plan, breaks: Callable[[Plan], bool], *, budget: int = 1_500) -> Plan:
+    """The smallest plan found for which `breaks` still holds, within so many tries."""
+    while budget > 0:
+        for smaller in _smaller(plan):
+            budget -= 1
+            if breaks(smaller):
+                plan = smaller
+                break
+            if budget <= 0:
+                return plan
+        else:
+            return plan
+    return plan
+
+
+def _smaller(plan: Plan) -> Iterator[Plan]:
+    """Plans with one thing less, the largest things first."""
+    for index in range(len(plan.clients)):
+        yield structs.replace(plan, clients=_without(plan.clients, index))
+    for index in range(len(plan.workers) - 1, 0, -1):
+        yield _without_worker(plan, index)
+    for index in range(len(plan.faults)):
+        yield structs.replace(plan, faults=_without(plan.faults, index))
+    for index in range(len(plan.events)):
+        yield structs.replace(plan, events=_without(plan.events, index))
+    for at, client in enumerate(plan.clients):
+        for index in range(len(client.steps)):
+            yield _with_client(plan, at, structs.replace(client, steps=_without(client.steps, index)))
+    if plan.sessions > 1:
+        yield _with_fewer_sessions(plan)
+    yield from _plainer(plan)
+
+
+def _plainer(plan: Plan) -> Iterator[Plan]:
+    for index, worker in enumerate(plan.workers):
+        for plain in (
+            WorkerPlan(),
+            structs.replace(worker, starts_at=0.0),
+            structs.replace(worker, offset_ms=0, rate=1.0),
+        ):
+            if plain != worker:
+                yield structs.replace(plan, workers=_with(plan.workers, index, plain))
+    for at, client in enumerate(plan.clients):
+        plain_client = structs.replace(client, patience=20.0, tries=8)
+        if plain_client != client:
+            yield _with_client(plan, at, plain_client)
+        for index, step in enumerate(client.steps):
+            for plainer in _plainer_step(step):
+                yield _with_client(plan, at, structs.replace(client, steps=_with(client.steps, index, plainer)))
+    for index, fault in enumerate(plan.faults):
+        if fault.times > 1:
+            yield structs.replace(plan, faults=_with(plan.faults, index, structs.replace(fault, times=1)))
+    if plan.retention < 1_000:
+        yield structs.replace(plan, retention=86_400.0)
+
+
+def _plainer_step(step: Step) -> Iterator[Step]:
+    if not isinstance(step, Post):
+        return
+    plainer_fields: tuple[dict[str, Any], ...] = (
+        {"stubborn": 0.0},
+        {"sleep": 0.0},
+        {"delay": 0.0},
+        {"join": None},
+        {"early": False},
+        {"checks": False},
+        {"ends": "well"},
+        {"says": 1},
+    )
+    for change in plainer_fields:
+        plainer = structs.replace(step, **change)
+        if plainer != step:
+            yield plainer
+
+
+def _with_client(plan: Plan, index: int, client: ClientPlan) -> Plan:
+    return structs.replace(plan, clients=_with(plan.clients, index, client))
+
+
+def _without_worker(plan: Plan, index: int) -> Plan:
+    """Who comes after it moves up; what befell it is left out with it."""
+
+    def place(worker: int) -> int:
+        return worker - 1 if worker > index else worker
+
+    clients = tuple(
+        structs.replace(client, worker=place(client.worker) % (len(plan.workers) - 1)) for client in plan.clients
+    )
+    faults = tuple(structs.replace(fault, worker=place(fault.worker)) for fault in plan.faults if fault.worker != index)
+    return structs.replace(
+        plan,
+        workers=_without(plan.workers, index),
+        clients=clients,
+        faults=faults,
+        events=tuple(_moved(event, place) for event in plan.events if event.worker != index),
+    )
+
+
+def _moved(event: Event, place: Callable[[int], int]) -> Event:
+    if isinstance(event, Outage):
+        return event if event.worker is None else structs.replace(event, worker=place(event.worker))
+    return structs.replace(event, worker=place(event.worker))
+
+
+def _with_fewer_sessions(plan: Plan) -> Plan:
+    last = plan.sessions - 1
+
+    def moved(step: Step) -> Step:
+        if isinstance(step, Post | Command | CancelRunning | Watch) and step.session == last:
+            return structs.replace(step, session=0)
+        return step
+
+    clients = tuple(
+        structs.replace(client, steps=tuple(moved(step) for step in client.steps)) for client in plan.clients
+    )
+    return structs.replace(plan, sessions=last, clients=clients)
+
+
+def _without(parts: tuple[_T, ...], index: int) -> tuple[_T, ...]:
+    return parts[:index] + parts[index + 1 :]
+
+
+def _with(parts: tuple[_T, ...], index: int, part: _T) -> tuple[_T, ...]:
+    return (*parts[:index], part, *parts[index + 1 :])
