@@ -157,6 +157,15 @@ class Agreement(History):
         lease = LeaseRequest(owner_id=lost.owner_id, lease_token=self.name("lease"), ttl_ms=1_000)
         self.claim(lost.session_id, **NEXT, owner=lost.owner_id, lease=lease, ttl_ms=ttl_ms, drift=drift)
 
+    @rule(session_id=sessions, ttl_ms=ttls)
+    def lose_a_part(self, session_id: str, ttl_ms: int) -> None:
+        """Of a claim of two, to the same owner after its clock went back to before the second."""
+        self.enqueue(session_id, [SAME, SAME], True, 5)
+        self.now += 5
+        for drift in (0, -5):
+            lease = LeaseRequest(owner_id="me", lease_token=self.name("lease"), ttl_ms=1_000)
+            self.claim(session_id, **NEXT, owner="me", lease=lease, ttl_ms=ttl_ms, drift=drift)
+
     @precondition(lambda self: self.busy)
     @rule(choice=choices, owner=owners, count=st.integers(1, 3), correct=st.sampled_from((True, True, False)))
     def take_exactly(self, choice: int, owner: str, count: int, correct: bool) -> None:

@@ -75,8 +75,8 @@ class QueueStore(Protocol):
         """Give the claim's batches back as pending, and its session lease with them; without `charge` the attempt is
         not counted.
 
-        Fencing counters stay. Of a stale claim nothing is given back, and `then` is called with no batches; the lease is
-        released all the same, if it still rules.
+        Fencing counters stay. Of a stale claim nothing is given back and `then` is called with no batches; its lease is
+        released all the same, if that still rules.
         """
         ...
 
