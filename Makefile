@@ -36,6 +36,14 @@ test-js: ## run JavaScript's tests
 	elif command -v node >/dev/null; then exec node --test --test-reporter=spec $(JS_TESTS); \
 	else $(SKIP) "JavaScript's tests are skipped: no node found"; fi
 
+.PHONY: chaos
+chaos: $(VENV)/for-test ## kill a server under load 200 times (ARGS="--kills 1000")
+	@exec $(BIN)/pytest tests/chaos/test_kills.py -s --kills 200 $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/for-test ## measure how fast it is, beside others (ARGS="--short --only turns")
+	@exec $(BIN)/python -m tests.bench $(ARGS)
+
 .PHONY: check check-style check-types check-imports check-js
 check: check-style check-types check-imports check-js ## lint, formatting, types, import directions
 
@@ -66,7 +74,7 @@ docs: $(VENV)/for-serve ## write the pages that are generated
 
 .PHONY: clean
 clean: ## remove what was built or installed; .sightline, the data, stays
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .bench/venvs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What a target needs is installed when its stamp is older than pyproject.toml. An installation for `check` serves all three.

@@ -9,6 +9,10 @@ from hypothesis import settings
 settings.register_profile("long", max_examples=2_000)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=30, help="SIGKILLs of a server under load; `make chaos` asks for 200")
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

@@ -9,22 +9,42 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
 from sightline.clock import Clock, SystemClock, within
-from sightline.errors import ClaimExpired, Draining, SessionDeleted, SightlineError
+from sightline.errors import (
+    CommandFailed,
+    Draining,
+    InvalidInput,
+    SessionDeleted,
+    SightlineError,
+    StoreUnavailable,
+)
 from sightline.ids import Ids, SystemIds
 from sightline.observation.cursor import Cursor
 from sightline.observation.handle import Opening, RuntimeHandle
+from sightline.observation.handles import Handles
 from sightline.observation.model import Observation, newest
 from sightline.observation.port import SessionLoader
 from sightline.observation.replay import LiveReplayStore
-from sightline.queue.model import Batch, Cancellation, Draft, Enqueued
+from sightline.queue.materializing import command_source_key
+from sightline.queue.model import (
+    Batch,
+    Cancellation,
+    CommandPayload,
+    Draft,
+    Enqueued,
+    Receipt,
+    SessionCommand,
+)
+from sightline.queue.rules import check_draft
 from sightline.queue.runner import QueuedWorkRunner
 from sightline.session.model import (
+    Attachment,
+    Failure,
     Message,
     MessagePage,
     Metadata,
@@ -34,9 +54,14 @@ from sightline.session.model import (
     SessionPage,
     Status,
 )
-from sightline.session.port import SessionStore
+from sightline.session.port import AttachmentStore
+from sightline.stores.memory import MemoryAttachments, MemoryStore
+from sightline.stores.replay_memory import MemoryReplayStore
 from sightline.turn.agent import Agent
-from sightline.turn.driver import TurnDriver, TurnStore, queue_change
+from sightline.turn.commands import ToolSource
+from sightline.turn.driver import DriverLimits, TurnDriver, TurnStore
+from sightline.turn.host import TurnHost
+from sightline.turn.telling import queue_change
 
 __all__ = ["Kernel", "KernelStore", "Limits", "Written"]
 
@@ -46,9 +71,10 @@ _T = TypeVar("_T")
 _SWEEP_INTERVAL = 15.0
 _PURGE_GROUP = 500
 _LIST_LIMIT = 1_000
+_COMMAND_SECONDS = 60.0
 
 
-class KernelStore(SessionStore, SessionLoader, TurnStore, Protocol):
+class KernelStore(TurnStore, SessionLoader, Protocol):
     """One database behind all ports of the kernel."""
 
     @property
@@ -86,14 +112,21 @@ class Written(Struct, frozen=True):
 
 
 class Kernel:
-    """Create, `start`, use, `drain` (or not), `stop`. `agent` None: accept and show work, but run none here."""
+    """Create, `start`, use, `drain` (or not), `stop`.
+
+    `agent` None: accept and show work, but run none here. `tools` reads what the agent offers, for the tool surface.
+    Without a `store` everything is in memory and ends with the process; session commands are applied before they are
+    answered then. Without `attachments` pictures are kept in memory.
+    """
 
     def __init__(
         self,
         *,
-        store: KernelStore,
-        replay: LiveReplayStore,
         agent: Agent | None,
+        store: KernelStore | None = None,
+        replay: LiveReplayStore | None = None,
+        attachments: AttachmentStore | None = None,
+        tools: ToolSource | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
         limits: Limits | None = None,
@@ -101,36 +134,47 @@ class Kernel:
         self.clock = clock or SystemClock()
         self.ids = ids or SystemIds()
         self.limits = limits or Limits()
-        self._store = store
-        self._replay = replay
-        self._handles: dict[str, RuntimeHandle] = {}
-        self._loading: dict[str, asyncio.Task[None]] = {}
-        self._deletions = 0
+        self._at_once = store is None
+        self._store: KernelStore = MemoryStore(self.clock) if store is None else store
+        self._replay = replay or MemoryReplayStore(self.clock, self._store.incarnation)
+        self._attachments = attachments or MemoryAttachments()
+        self._handles = Handles(self._store, self._replay, keep=self.limits.keep_messages)
         self._driver: TurnDriver | None = None
+        self._host: TurnHost | None = None
         self._runner: QueuedWorkRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._draining = False
         if agent is not None:
             self._driver = TurnDriver(
-                store=store,
+                store=self._store,
+                attachments=self._attachments,
                 agent=agent,
+                tools=tools,
                 clock=self.clock,
                 ids=self.ids,
                 owner_id=self.ids.new(),
-                max_attempts=self.limits.max_attempts,
+                limits=DriverLimits(
+                    max_attempts=self.limits.max_attempts, lease_ms=round(self.limits.session_lease * 1000)
+                ),
+                refresh=self._handles.refresh,
             )
-            self._runner = QueuedWorkRunner(
-                self,
+            self._host = TurnHost(
+                self._store,
+                self._handles,
+                self._driver,
                 self.clock,
                 concurrency=self.limits.concurrency,
                 poll_interval=self.limits.poll_interval,
             )
+            self._runner = self._host.runner
 
     # Life
 
     async def start(self) -> None:
         """Begin to run work, that of earlier lives first."""
         self._sweeper = asyncio.create_task(self._sweep(), name="kernel sweep")
+        if self._driver is not None:
+            self._driver.start()
         if self._runner is not None:
             self._runner.start()
 
@@ -144,7 +188,7 @@ class Kernel:
 
     async def drain(self, timeout: float) -> None:
         """Take no more work; give running turns `timeout` seconds to end, then hand them back uncharged."""
-        self._draining = True
+        self._begin_draining()
         if self._runner is None or self._driver is None:
             return
         self._runner.stop_claiming()
@@ -158,16 +202,18 @@ class Kernel:
 
     async def stop(self) -> None:
         """End everything now; what runs is handed back. Does not close the store. Idempotent."""
-        self._draining = True
+        self._begin_draining()
         if self._driver is not None:
             self._driver.hand_back()
         if self._runner is not None:
             await self._runner.stop()
+        if self._driver is not None:
+            await self._driver.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
             self._sweeper = None
-        await asyncio.gather(*self._loading.values(), return_exceptions=True)
+        await self._handles.stop()
 
     # Sessions
 
@@ -200,23 +246,30 @@ class Kernel:
         """Erase the session and fence its id; its observers are told, its turn is stopped."""
 
         def deleted(_: None) -> None:
-            self._deletions += 1
-            handle = self._handles.pop(session_id, None)
-            if handle is not None:
-                handle.close("session_deleted")
-            self._replay.forget(session_id)
+            self._handles.deleted(session_id)
             if self._driver is not None:
                 self._driver.session_deleted(session_id)
 
         await self._store.delete_session(session_id, self.clock.now_ms(), deleted)
+        await self._attachments.delete_session(session_id)
+
+    async def attachment(self, session_id: str, attachment_id: str) -> tuple[Attachment, bytes]:
+        """A picture of the session. Raises AttachmentNotFound, SessionNotFound, SessionDeleted, StoreUnavailable."""
+        async with self.opened(session_id):
+            return await self._attachments.get(session_id, attachment_id)
 
     # Work
 
     async def enqueue(self, draft: Draft) -> Written:
         """Accept work: durable when this returns, and the runner has been poked.
 
-        Raises IdempotencyKeyReused, QueueFull, SessionNotFound, SessionDeleted, Draining, StoreUnavailable.
+        Raises InvalidInput, IdempotencyKeyReused, QueueFull, SessionNotFound, SessionDeleted, Draining,
+        StoreUnavailable.
         """
+        return await self._enqueue(draft, self.ids.new())
+
+    async def _enqueue(self, draft: Draft, batch_id: str) -> Written:
+        check_draft(draft)
         self._refuse_when_draining()
         async with self.opened(draft.session_id) as handle:
 
@@ -233,13 +286,34 @@ class Kernel:
                 handle,
                 self._store.enqueue(
                     draft,
-                    batch_id=self.ids.new(),
+                    batch_id=batch_id,
                     now=self.clock.now_ms(),
                     max_open=self.limits.max_queue,
                     then=stored,
                 ),
             )
             return Written(result.batch, result.replayed, handle.cursor)
+
+    async def submit_command(
+        self, session_id: str, command: SessionCommand, idempotency_key: str
+    ) -> tuple[Receipt, Written]:
+        """Put a session command into the queue: accepted when this returns, applied when its turn comes.
+
+        Without a store to be accepted by, it is applied when this returns. Raises what `enqueue` raises, InvalidInput
+        for a blank key, and (without a store) CommandFailed.
+        """
+        if not idempotency_key.strip():
+            raise InvalidInput("idempotency_key", "must not be blank")
+        source_key = command_source_key(command, idempotency_key)
+        batch_id = f"inline-command:{self.ids.new()}" if self._at_once else self.ids.new()
+        written = await self._enqueue(
+            Draft(session_id=session_id, payloads=(CommandPayload(command),), source_key=source_key), batch_id
+        )
+        if self._at_once and self._runner is not None:
+            ended = await self.wait_for_batch(session_id, written.batch.batch_id, _COMMAND_SECONDS)
+            if isinstance(ended.error, Failure):
+                raise CommandFailed(ended.error.code, ended.error.message)
+        return Receipt(session_id=session_id, batch_id=written.batch.batch_id, source_key=source_key), written
 
     async def get_batch(self, session_id: str, batch_id: str) -> Batch:
         """Also ended ones, within the retention window. Raises BatchNotFound."""
@@ -250,9 +324,11 @@ class Kernel:
         async with self.opened(session_id) as handle:
             ended = handle.ending_of(batch_id)
             try:
-                batch = await self._store.get_batch(session_id, batch_id)
-                if not batch.state.is_open:
-                    return batch
+                # The view says what is open, and it is asked after the future was made; of the rest the store knows.
+                if not handle.shows_open(batch_id):
+                    batch = await self._store.get_batch(session_id, batch_id)
+                    if not batch.state.is_open:
+                        return batch
                 if await within(self.clock, timeout, ended) and not ended.cancelled():
                     return ended.result()
                 return await self._store.get_batch(session_id, batch_id)
@@ -329,8 +405,22 @@ class Kernel:
         """Do a write that publishes through the handle, which is kept until then, also when the caller has left."""
         task = asyncio.ensure_future(work)
         handle.pins += 1
-        task.add_done_callback(lambda _: handle.unpin())
+
+        def written(_: object) -> None:
+            handle.unpin()
+            if not task.cancelled() and isinstance(task.exception(), StoreUnavailable):
+                handle.stale = True  # it may have been done without a word
+                self._mend(handle)
+
+        task.add_done_callback(written)
         return await asyncio.shield(task)
+
+    def _mend(self, handle: RuntimeHandle) -> None:
+        """See to it that a view which may have lost touch with the store begins anew."""
+        if self._runner is None:
+            self._handles.refresh_soon(handle)
+        else:
+            self._runner.poke_session(handle.session_id, "its view is stale")
 
     def _publish_queue(self, handle: RuntimeHandle, kind: str, batches: Sequence[Batch]) -> None:
         if batches:
@@ -339,19 +429,9 @@ class Kernel:
 
     # Observation
 
-    @contextlib.asynccontextmanager
-    async def opened(self, session_id: str) -> AsyncIterator[RuntimeHandle]:
-        """The session's handle, loaded if need be, and kept while in use.
-
-        Every write goes through a loaded handle, so that what it publishes meets a view that has all earlier writes.
-        Raises SessionNotFound, SessionDeleted, StoreUnavailable.
-        """
-        handle = await self._handle(session_id)
-        handle.pins += 1
-        try:
-            yield handle
-        finally:
-            handle.unpin()
+    def opened(self, session_id: str) -> contextlib.AbstractAsyncContextManager[RuntimeHandle]:
+        """See `Handles.opened`."""
+        return self._handles.opened(session_id)
 
     async def subscribe(
         self, session_id: str, cursor: Cursor | None, wake: Callable[[], None], *, at_tail: bool = False
@@ -388,74 +468,8 @@ class Kernel:
             return Observation(**fields, read_view=wide)
         return view
 
-    async def _handle(self, session_id: str) -> RuntimeHandle:
-        while True:
-            handle = self._handles.get(session_id)
-            if handle is not None:
-                return handle
-            loading = self._loading.get(session_id)
-            if loading is None:
-                loading = asyncio.create_task(self._load(session_id), name=f"load {session_id}")
-                self._loading[session_id] = loading
-                # Looked at here too: whoever waits for it may have left when it fails.
-                loading.add_done_callback(lambda task: task.cancelled() or task.exception())
-            try:
-                # Looked up again afterwards: until this task runs, the handle may have been let go or closed.
-                await asyncio.shield(loading)
-            except asyncio.CancelledError:
-                if not loading.cancelled():
-                    raise
-
-    async def _load(self, session_id: str) -> None:
-        try:
-            while True:
-                deletions = self._deletions
-                state = await self._store.load_session(session_id, self.limits.keep_messages)
-                if deletions == self._deletions:
-                    # Nothing was awaited since the check: no deletion can slip in before the handle is known.
-                    self._handles[session_id] = RuntimeHandle(state, self._replay, keep=self.limits.keep_messages)
-                    return
-        finally:
-            del self._loading[session_id]
-
-    # Host of the runner
-
-    async def run_session(self, session_id: str) -> bool:
-        """Run the session's next turn; true when one ran."""
-        assert self._driver is not None, "only a kernel with an agent has a runner"
-
-        async def history(count: int) -> tuple[Message, ...]:
-            return (await self._store.page_messages(session_id, before=None, limit=count)).messages
-
-        try:
-            async with self.opened(session_id) as handle:
-                if self._draining:
-                    return False
-                if handle.stale:
-                    await self._refresh(handle)
-                try:
-                    return await self._driver.run(handle, history) is None
-                except ClaimExpired:
-                    handle.stale = True
-                    return True
-        except SightlineError as error:
-            if not error.retryable:
-                _log.info("session %s: nothing to run: %s", session_id, error)
-                return False
-            raise
-
-    async def _refresh(self, handle: RuntimeHandle) -> None:
-        """Begin the view again from what is stored: the session moved on without it."""
-        cursor = None
-        while cursor != handle.cursor:  # what was published while the store was read may not be in what was read
-            cursor = handle.cursor
-            state = await self._store.load_session(handle.session_id, self.limits.keep_messages)
-        handle.refresh(state)
-
-    async def claimable_sessions(self, limit: int) -> tuple[str, ...]:
-        return await self._store.claimable_sessions(self.clock.now_ms(), limit)
-
     async def next_due(self) -> int | None:
+        """When the earliest delayed work comes due, in wall milliseconds. Raises StoreUnavailable."""
         return await self._store.next_due(self.clock.now_ms())
 
     # Housekeeping
@@ -472,9 +486,9 @@ class Kernel:
     async def sweep(self) -> None:
         """One round of housekeeping."""
         self._replay.trim()
-        for session_id, handle in list(self._handles.items()):
-            if handle.is_idle and not self._replay.subscribers(session_id):
-                del self._handles[session_id]
+        self._handles.release_idle()
+        for handle in self._handles.stale:
+            self._mend(handle)
         now = self.clock.now_ms()
         for purge, kept in (
             (self._store.purge_ended, self.limits.retention),
@@ -482,6 +496,11 @@ class Kernel:
         ):
             while await purge(now - round(kept * 1000), _PURGE_GROUP) == _PURGE_GROUP:
                 await self.clock.sleep(0)
+
+    def _begin_draining(self) -> None:
+        self._draining = True
+        if self._host is not None:
+            self._host.draining = True
 
     def _refuse_when_draining(self) -> None:
         if self._draining:

@@ -23,7 +23,7 @@ from sightline.errors import Draining
 from sightline_gateway.access.door import Door
 from sightline_gateway.access.origins import OriginPolicy
 from sightline_gateway.gateway import Gateway
-from sightline_gateway.http import service, sessions, turns
+from sightline_gateway.http import commands, service, sessions, turns
 from sightline_gateway.http.openapi import document
 from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation, serve
 from sightline_gateway.problems import CODES, ProblemError, instance_of, problem_response, refuse
@@ -51,6 +51,7 @@ async def _openapi(call: Call) -> Answer:
 OPERATIONS = (
     *sessions.OPERATIONS,
     *turns.OPERATIONS,
+    *commands.OPERATIONS,
     events.OPERATION,
     *service.OPERATIONS,
     Operation(

@@ -1,4 +1,5 @@
-"""The command line: `serve`, `work`, `migrate` on this machine's store; `send`, `tail`, `sessions` against a gateway.
+"""The command line: `serve`, `work`, `migrate` on this machine's store; `send`, `tail`, `sessions`, `queue`, `cancel`
+against a gateway.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. Failures are one line on stderr, never a traceback.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -103,7 +105,30 @@ def _parser() -> argparse.ArgumentParser:
         "--limit", metavar="N", type=_whole(1_000_000), default=50, help="at most so many; default 50"
     )
     sessions.add_argument("--json", action="store_true", help="print them as JSON, one a line")
-    for command in (send, tail, sessions):
+
+    queue = add(
+        "queue",
+        _client("queue"),
+        "List a session's open work",
+        "One a line, in order: state, batch id and how it begins.",
+    )
+    queue.add_argument("session", metavar="SESSION", type=_session_id, help="session id")
+    queue.add_argument("--all", action="store_true", help="also what has ended, as long as it is kept")
+    queue.add_argument("--json", action="store_true", help="print the batches as JSON, one a line")
+
+    cancel = add(
+        "cancel",
+        _client("cancel"),
+        "Ask for the end of work",
+        "Without a flag: of the turn that runs. Prints what came of it. May be repeated.",
+    )
+    cancel.add_argument("session", metavar="SESSION", type=_session_id, help="session id")
+    which = cancel.add_mutually_exclusive_group()
+    which.add_argument("--batch", metavar="BATCH", type=_batch_id, help="a batch that no turn has taken")
+    which.add_argument("--turn", metavar="TURN", help="a turn")
+    which.add_argument("--key", metavar="KEY", help="the work that was, or will be, sent under this idempotency key")
+    cancel.add_argument("--reason", metavar="TEXT", help="why; shown to who watches")
+    for command in (send, tail, sessions, queue, cancel):
         command.add_argument(
             "--url",
             metavar="URL",
@@ -121,6 +146,12 @@ def _session_id(text: str) -> str:
         return check_session_id(text)
     except ProblemError as error:
         raise argparse.ArgumentTypeError(error.detail) from None
+
+
+def _batch_id(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._~:@-]{1,200}", text):
+        raise argparse.ArgumentTypeError("is no batch id")
+    return text
 
 
 def _whole(most: int) -> Callable[[str], int]:

@@ -16,7 +16,7 @@ import httpx
 from sightline.clock import SystemClock
 from sightline.ids import SystemIds
 
-__all__ = ["RemoteError", "send", "sessions", "tail"]
+__all__ = ["RemoteError", "cancel", "queue", "send", "sessions", "tail"]
 
 _TIMEOUT = httpx.Timeout(10.0, read=90.0)
 _STREAM_TIMEOUT = httpx.Timeout(10.0, read=45.0)
@@ -80,6 +80,49 @@ def sessions(arguments: argparse.Namespace) -> int:
             if after is None:
                 break
     return 0
+
+
+def queue(arguments: argparse.Namespace) -> int:
+    """List a session's open work, or with --all also what has ended, in order."""
+    state = "all" if arguments.all else "pending"
+    with _client(arguments.url) as client:
+        path = f"/v1/sessions/{arguments.session}"
+        if arguments.json or arguments.all:
+            entries = _call(client, "GET", f"{path}/queue", params={"state": state})["batches"]
+        else:
+            # The observation's queue has the claimed ones too, in short.
+            entries = _call(client, "GET", path, params={"messages": 0})["queue"]
+    for entry in entries:
+        print(json.dumps(entry) if arguments.json else _work_line(entry))
+    return 0
+
+
+def cancel(arguments: argparse.Namespace) -> int:
+    """Ask for the end of a batch, of the work under a key, of a turn, or of the turn that runs."""
+    path = f"/v1/sessions/{arguments.session}"
+    with _client(arguments.url) as client:
+        if arguments.batch:
+            print(_call(client, "DELETE", f"{path}/queue/{arguments.batch}")["state"])
+            return 0
+        body = {"turn_id": arguments.turn, "idempotency_key": arguments.key, "reason": arguments.reason}
+        given = {name: value for name, value in body.items() if value is not None}
+        print(_call(client, "POST", f"{path}/cancel", json=given)["state"])
+    return 0
+
+
+def _work_line(entry: dict[str, Any]) -> str:
+    if "items" in entry:
+        texts = [
+            item.get("text", f"({item['type']})")
+            for part in entry["items"]
+            for item in part["payload"].get("input", {"items": []})["items"]
+        ]
+        commands = [part["payload"]["command"]["kind"] for part in entry["items"] if "command" in part["payload"]]
+        shown = " ".join([*texts, *commands])
+    else:
+        shown = entry["preview"] or entry["kind"]
+    first, *more = shown.splitlines() or [""]
+    return f"{entry['state']:<9} {entry['batch_id']}  {_plain(first)}{' …' if more else ''}".rstrip()
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -25,11 +25,13 @@ from types import FrameType
 
 import uvicorn
 
-from sightline.agents.loading import load_agent
+from sightline.agents.loading import load_agent, tools_of
 from sightline.clock import SystemClock
 from sightline.errors import AgentNotLoadable, StartupError
 from sightline.kernel import Kernel, KernelStore, Limits
-from sightline.stores.memory import MemoryStore
+from sightline.session.port import AttachmentStore
+from sightline.stores.attachment_files import FileAttachments
+from sightline.stores.memory import MemoryAttachments, MemoryStore
 from sightline.stores.replay_memory import MemoryReplayStore, ReplayBounds
 from sightline.stores.sqlite import SqliteStore
 from sightline.turn.agent import Agent
@@ -40,7 +42,7 @@ from sightline_gateway.settings import Settings
 from sightline_gateway.stream.protocols import HttpProtocol, WebSocketProtocol
 from sightline_gateway.stream.streams import Streams
 
-__all__ = ["CannotListen", "open_store", "run", "store_path", "work"]
+__all__ = ["CannotListen", "open_attachments", "open_store", "run", "store_path", "work"]
 
 _log = logging.getLogger("sightline.gateway.server")
 
@@ -75,6 +77,15 @@ def open_store(settings: Settings) -> KernelStore:
     if settings.store == "memory:":
         return MemoryStore(SystemClock())
     return SqliteStore.open(store_path(settings.store), settings.synchronous)
+
+
+def open_attachments(settings: Settings) -> AttachmentStore:
+    """Pictures stay where the sessions do, unless told otherwise."""
+    if settings.attachments is not None:
+        return FileAttachments(Path(settings.attachments))
+    if settings.store == "memory:":
+        return MemoryAttachments()
+    return FileAttachments(Path(f"{store_path(settings.store)}.attachments"))
 
 
 def run(settings: Settings) -> int:
@@ -133,14 +144,18 @@ def _kernel(settings: Settings, store: KernelStore, agent: Agent | None) -> Kern
     return Kernel(
         store=store,
         replay=MemoryReplayStore(clock, store.incarnation, bounds),
+        attachments=open_attachments(settings),
         agent=agent,
+        tools=tools_of(agent),
         clock=clock,
         limits=Limits(
             concurrency=settings.concurrency,
             poll_interval=settings.poll_interval,
+            session_lease=settings.session_lease,
             max_attempts=settings.max_attempts,
             max_queue=settings.max_queue,
             retention=settings.retention,
+            key_retention=settings.key_retention,
         ),
     )
 

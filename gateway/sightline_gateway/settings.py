@@ -40,6 +40,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     port: int = 8700
     store: str = "sqlite:///.sightline/sightline.db"
     replay: str = "memory:"
+    attachments: str | None = None
     role: Role = "all"
     synchronous: Synchronous = "FULL"
     replay_max_events: int = 2048
@@ -50,9 +51,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_connections: int = 10_000
     max_queue: int = 1_000
     concurrency: int = 64
+    session_lease: float = 10.0
     max_attempts: int = 3
     poll_interval: float = 0.4
     retention: float = 86_400.0
+    key_retention: float = 2_592_000.0
     drain_timeout: float = 20.0
     allow_origin: tuple[str, ...] = ()
     allow_host: tuple[str, ...] = ()
@@ -159,6 +162,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("port", "PORT", _integer(0, 65_535), "Port to listen on; 0 takes a free one."),
     Setting("store", "URL", _store, "Where sessions and work are kept: sqlite:///PATH or memory:.", _STORE),
     Setting("replay", "URL", _one_of("memory:"), "Where the live log is kept: memory:.", _RUN),
+    Setting(
+        "attachments",
+        "FOLDER",
+        _text,
+        "Where pictures are kept; without it beside the SQLite file, or in memory with memory:.",
+        _RUN,
+    ),
     Setting("role", "ROLE", _one_of("all", "web"), "all: serve and run turns; web: serve only."),
     Setting(
         "synchronous",
@@ -176,6 +186,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max_queue", "N", _integer(1), "Most open batches in one session; one more gets 429."),
     Setting("concurrency", "N", _integer(1, 100_000), "Most turns that run at once.", _RUN),
     Setting(
+        "session_lease",
+        "SECONDS",
+        _seconds(0.1, 3600),
+        "How long a running turn's owner may be silent before another may take over, in seconds; renewed by thirds.",
+        _RUN,
+    ),
+    Setting(
         "max_attempts",
         "N",
         _integer(1, 1_000),
@@ -190,6 +207,13 @@ SETTINGS: tuple[Setting, ...] = (
         _RUN,
     ),
     Setting("retention", "SECONDS", _seconds(60), "How long ended batches stay readable, in seconds.", _RUN),
+    Setting(
+        "key_retention",
+        "SECONDS",
+        _seconds(60),
+        "How long an idempotency key is known after its last use, in seconds; never shorter than its batch.",
+        _RUN,
+    ),
     Setting(
         "drain_timeout",
         "SECONDS",

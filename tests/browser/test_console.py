@@ -184,3 +184,36 @@ _CONTRAST = """() => {
     const ground = luminance(getComputedStyle(below).backgroundColor);
     return (Math.max(text, ground) + 0.05) / (Math.min(text, ground) + 0.05);
 }"""
+
+
+def test_a_picture_is_shown_where_it_was_sent(context: BrowserContext, served: Served) -> None:
+    _post(served, "look", "echo first")
+    dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+    given = {
+        "items": [{"type": "text", "text": "what is this?"}, {"type": "image_ref", "id": "dot"}],
+        "image_blobs": {"dot": dot},
+    }
+    page = context.new_page()
+    page.goto("/#/s/look")
+    expect(page.locator("#messages .message")).to_have_count(2)
+    with httpx.Client(base_url=served.url, trust_env=False, timeout=30) as client:
+        client.post("/v1/sessions/look/turns", json={"input": given}, headers={"Prefer": "wait=20"}).raise_for_status()
+    shown = page.locator("#messages .message[data-role=user]").last
+    expect(shown).to_contain_text("what is this?")
+    expect(shown.locator("img")).to_have_js_property("naturalWidth", 1)
+
+
+def test_a_reset_empties_the_transcript_in_every_tab(context: BrowserContext, served: Served) -> None:
+    _post(served, "over", "echo first")
+    page = context.new_page()
+    page.goto("/#/s/over")
+    expect(page.locator("#messages .message")).to_have_count(2)
+    with httpx.Client(base_url=served.url, trust_env=False, timeout=30) as client:
+        client.post(
+            "/v1/sessions/over/commands",
+            json={"kind": "reset_session", "reason": "start over"},
+            headers={"Idempotency-Key": "k"},
+        ).raise_for_status()
+    expect(page.locator("#messages .message")).to_have_count(0)
+    _post(served, "over", "echo anew")
+    expect(page.locator("#messages .message")).to_have_count(2)

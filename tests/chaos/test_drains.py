@@ -106,7 +106,7 @@ async def test_a_drain_with_many_watchers_tells_them_all(tmp_path: Path) -> None
         watchers = [Watcher(served, "s", transport) for transport in KINDS for _ in range(100)]
         for watcher in watchers:
             watcher.start()
-        await asyncio.gather(*(watcher.see(1) for watcher in watchers))
+        await asyncio.gather(*(watcher.begun() for watcher in watchers))
         served.tell(signal.SIGTERM)
         await asyncio.gather(*(watcher.said_goodbye() for watcher in watchers))
         assert await served.ended() == 0

@@ -16,11 +16,16 @@ from sightline.queue.model import NothingClaimed
 from sightline.testing.conformance import STORE_CHECKS
 from tests.repo.source import ROOT, parsed
 
+CHECKPOINTS = "tests/core/turn/test_driver_checkpoints.py"
 CLAIMING = "tests/core/queue/test_claiming.py"
+COMMANDS = "tests/core/turn/test_driver_commands.py"
 COMMIT = "tests/core/turn/test_commit.py"
 DRIVER = "tests/core/turn/test_driver.py"
+ENDING = "tests/core/queue/test_runner_end.py"
 EXITS = "tests/core/turn/test_driver_exits.py"
+FAILING = "tests/core/queue/test_runner_failures.py"
 FAILURES = "tests/core/turn/test_driver_failures.py"
+GATE = "tests/core/queue/test_runner_gate.py"
 IDS = "tests/core/test_ids.py"
 LEASING = "tests/core/session/test_leasing.py"
 MATERIALIZING = "tests/core/queue/test_materializing.py"
@@ -29,6 +34,7 @@ MODEL = "tests/core/queue/test_model.py"
 OPENING = "tests/core/stores/test_sqlite_opening.py"
 RESTART = "tests/core/stores/test_sqlite_restart.py"
 RULES = "tests/core/queue/test_rules.py"
+RUNNER = "tests/core/queue/test_runner.py"
 WRITER = "tests/core/stores/test_sqlite_writer.py"
 
 COVERED: dict[str, tuple[str, ...]] = {
@@ -139,13 +145,13 @@ COVERED: dict[str, tuple[str, ...]] = {
         "a_commit_under_a_lease_that_expired_and_nobody_took_over_stands",
     ),
     "Q23": (
-        "of_a_claim_that_was_taken_over_in_part_nothing_is_completed",
+        "of_a_claim_that_holds_a_part_of_what_it_names_nothing_is_completed",
         "if_one_claim_of_several_is_lost_none_is_completed",
         f"{WRITER}::test_a_commit_that_is_refused_late_spoils_nothing_of_what_waited_with_it",
     ),
     "Q24": (
         "a_commit_completes_its_whole_claim_or_nothing",
-        "of_a_claim_that_was_taken_over_in_part_nothing_is_completed",
+        "of_a_claim_that_holds_a_part_of_what_it_names_nothing_is_completed",
         "one_commit_completes_a_claim_once",
     ),
     "Q25": ("a_commit_completes_only_claims_of_its_own_session",),
@@ -225,7 +231,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "abandoned_work_is_pending_at_once_and_keeps_its_turn",
         "a_stale_claim_cannot_give_back_what_another_holds",
         "a_claim_that_was_taken_over_gives_back_neither_the_work_nor_the_lane_of_its_successor",
-        "of_a_claim_that_was_taken_over_in_part_the_rest_is_given_back",
+        "of_a_claim_that_holds_a_part_of_what_it_names_that_part_is_given_back",
     ),
     "row 52": (
         "a_commit_writes_the_turn_and_ends_its_work",
@@ -315,7 +321,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "X26": (
         "work_that_was_given_back_or_has_ended_cannot_be_renewed",
-        "of_a_claim_that_was_taken_over_in_part_nothing_is_extended",
+        "of_a_claim_that_holds_a_part_of_what_it_names_nothing_is_extended",
         "a_lease_that_was_taken_over_is_lost_and_its_successor_is_not_touched",
     ),
     "X36": ("a_commit_from_another_revision_writes_nothing",),
@@ -338,42 +344,74 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         f"{FAILURES}::test_a_turn_that_cannot_be_committed_is_given_back_and_run_again_as_the_same_turn",
         f"{EXITS}::test_work_is_given_back_when_the_process_ends_in_mid_claim",
     ),
-    "Q29": (),
-    "Q30": (),
-    "T9": (),
-    "row 63": (),
+    "Q29": (
+        f"{COMMANDS}::test_a_refresh_that_expects_another_generation_is_settled_as_failed_and_blocks_nothing",
+        f"{COMMANDS}::test_tools_that_cannot_be_read_fail_the_command_with_the_reason",
+    ),
+    "Q30": (f"{COMMANDS}::test_a_reset_waits_for_what_was_queued_before_it_and_rules_what_comes_after",),
+    "T9": (
+        # Nothing is committed before the end, so that a turn never moves the head under itself.
+        f"{CHECKPOINTS}::test_input_for_the_running_turn_is_taken_in_and_kept_once",
+        f"{DRIVER}::test_a_turn_longer_than_its_claim_is_committed_all_the_same",
+    ),
+    "row 63": (f"{CHECKPOINTS}::test_input_for_the_running_turn_is_taken_in_and_kept_once",),
     "row 64": (
         f"{FAILURES}::test_a_turn_that_cannot_be_committed_is_given_back_and_run_again_as_the_same_turn",
         f"{EXITS}::test_a_kernel_that_stops_hands_its_work_back_uncharged_and_retracts_what_it_showed",
         f"{EXITS}::test_work_is_given_back_when_the_process_ends_in_mid_claim",
     ),
     "row 65": (f"{DRIVER}::test_a_turn_longer_than_its_claim_is_committed_all_the_same",),
-    "row 66": (),
-    "row 67": (),
-    "row 68": (),
+    "row 66": (
+        f"{COMMANDS}::test_a_receipt_says_where_the_command_stands_in_the_queue",
+        f"{COMMANDS}::test_without_a_store_a_command_is_applied_before_it_is_answered",
+    ),
+    "row 67": (f"{COMMANDS}::test_a_refresh_that_expects_another_generation_is_settled_as_failed_and_blocks_nothing",),
+    "row 68": (f"{COMMANDS}::test_one_drive_runs_a_command_and_the_turn_behind_it",),
     # The runner
-    "row 69": (),
-    "row 70": (),
-    "row 71": (),
-    "row 72": (),
-    "row 73": (),
-    "row 74": (),
-    "row 75": (),
-    "row 76": (),
-    "row 77": (),
-    "row 78": (),
+    "row 69": (
+        f"{GATE}::test_the_start_asks_for_whatever_is_there_and_the_first_poll_follows_at_once",
+        f"{GATE}::test_a_poll_asks_for_whatever_is_ready_after_each_interval",
+        f"{RUNNER}::test_a_poke_asks_for_its_session_without_any_time_going_by",
+    ),
+    "row 70": (f"{GATE}::test_a_submitted_session_is_held_in_flight_until_its_completion",),
+    "row 71": (
+        f"{RUNNER}::test_a_completion_asks_for_its_session_again_and_traces_nothing",
+        f"{GATE}::test_a_submitted_session_is_held_in_flight_until_its_completion",
+    ),
+    "row 72": (
+        f"{GATE}::test_another_session_passes_the_gate_by_its_name",
+        f"{RUNNER}::test_while_one_session_is_in_flight_pokes_and_polls_serve_all_others",
+    ),
+    "row 73": (f"{RUNNER}::test_a_burst_of_pokes_during_a_drive_is_one_more_drive_that_knows_all_reasons",),
+    "row 74": (
+        f"{FAILING}::test_whatever_a_host_raises_costs_one_drive_and_takes_nobody_else_down",
+        f"{GATE}::test_the_loop_survives_whatever_the_host_raises",
+    ),
+    "row 75": (
+        f"{RUNNER}::test_a_session_that_is_never_completed_is_driven_again_with_a_warning",
+        f"{GATE}::test_a_session_that_is_never_completed_opens_the_gate_again_with_a_warning",
+    ),
+    "row 76": (f"{ENDING}::test_stopping_cancels_the_drives_and_waits_for_them",),
+    "row 77": (
+        f"{RUNNER}::test_sessions_share_the_permits_and_all_get_their_turn",
+        f"{RUNNER}::test_a_busy_session_goes_to_the_back_of_the_line_after_each_turn",
+    ),
+    "row 78": (
+        f"{FAILING}::test_a_failed_drive_is_tried_eight_times_with_growing_pauses_and_then_left",
+        f"{FAILING}::test_contended_work_is_asked_for_as_long_as_it_takes",
+    ),
     # Traps
-    "X7": (),
-    "X8": (),
-    "X9": (),
-    "X10": (),
+    "X7": (f"{RUNNER}::test_while_one_session_is_in_flight_pokes_and_polls_serve_all_others",),
+    "X8": (f"{RUNNER}::test_a_session_that_is_never_completed_is_driven_again_with_a_warning",),
+    "X9": (f"{RUNNER}::test_a_burst_of_pokes_during_a_drive_is_one_more_drive_that_knows_all_reasons",),
+    "X10": (f"{FAILING}::test_whatever_a_host_raises_costs_one_drive_and_takes_nobody_else_down",),
     "X11": (f"{DRIVER}::test_a_turn_longer_than_its_claim_is_committed_all_the_same",),
     "X12": (
         f"{FAILURES}::test_a_turn_that_cannot_be_committed_is_given_back_and_run_again_as_the_same_turn",
         f"{EXITS}::test_work_is_given_back_when_the_process_ends_in_mid_claim",
     ),
-    "X13": (),
-    "X19": (),
+    "X13": (f"{COMMANDS}::test_a_refresh_that_expects_another_generation_is_settled_as_failed_and_blocks_nothing",),
+    "X19": (f"{COMMANDS}::test_one_drive_runs_a_command_and_the_turn_behind_it",),
     "X28": (
         f"{FAILURES}::test_a_claim_whose_answer_was_lost_is_given_back_and_taken_again",
         f"{EXITS}::test_a_drain_hands_back_also_what_was_being_claimed_when_its_time_was_up",
@@ -418,6 +456,7 @@ def test_every_check_and_test_that_holds_a_rule_is_there(rule: str) -> None:
 
 @pytest.mark.parametrize("rule", [rule for rule in ELSEWHERE if rule not in COVERED])
 def test_every_test_that_holds_a_rule_above_the_stores_is_there(rule: str) -> None:
+    assert ELSEWHERE[rule]
     assert [name for name in ELSEWHERE[rule] if not is_there(name)] == []
 
 

@@ -16,12 +16,14 @@ from sightline.observation.events import Event, QueueChanged, TurnActivity, from
 from sightline.observation.handle import Opening, RuntimeHandle
 from sightline.observation.model import Observation
 from sightline.queue.model import Batch, Draft, TextItem, TurnInput, TurnInputPayload
+from sightline.session.port import AttachmentStore
 from sightline.stores.memory import MemoryStore
 from sightline.stores.replay_memory import MemoryReplayStore, ReplayBounds
 from sightline.testing.clock import ManualClock, settled
 from sightline.testing.faults import Faults, faulty
 from sightline.testing.ids import CountingIds
 from sightline.turn.agent import Agent, Turn
+from sightline.turn.commands import ToolSource
 
 
 @dataclass
@@ -54,6 +56,8 @@ def draft(text: str, *, session_id: str = "s", key: str | None = None, **options
 async def running(
     agent: Agent | None,
     *,
+    tools: ToolSource | None = None,
+    attachments: AttachmentStore | None = None,
     store: KernelStore | None = None,
     limits: Limits | None = None,
     bounds: ReplayBounds | None = None,
@@ -66,7 +70,14 @@ async def running(
     store = MemoryStore(clock) if store is None else store
     replay = MemoryReplayStore(clock, store.incarnation, bounds)
     kernel = Kernel(
-        store=faulty(store, faults), replay=replay, agent=agent, clock=clock, ids=CountingIds(), limits=limits
+        store=faulty(store, faults),
+        replay=replay,
+        agent=agent,
+        tools=tools,
+        attachments=attachments,
+        clock=clock,
+        ids=CountingIds(),
+        limits=limits,
     )
     world = World(kernel, store, replay, clock, faults)
     try:

@@ -57,6 +57,16 @@ class Server:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.http.request(method, path, json=body, headers=named).raise_for_status().json()
 
+    def wait_for(self, session: str, state: str) -> None:
+        """Return once the session's first batch is in this state; the stream says when to look again."""
+        path = f"/v1/sessions/{session}"
+        cursor = self.json("GET", path)["cursor"]
+        for _ in range(100):
+            if self.json("GET", f"{path}/queue?state=all")["batches"][0]["state"] == state:
+                return
+            cursor = self.json("GET", f"{path}/events?cursor={cursor}&wait=5")["cursor"]
+        raise AssertionError(f"the first batch of {session} does not become {state}")
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

@@ -26,6 +26,8 @@ FLAGS = {
     "send": {"--key", "--wait", "--url"},
     "tail": {"--cursor", "--json", "--url"},
     "sessions": {"--limit", "--json", "--url"},
+    "queue": {"--all", "--json", "--url"},
+    "cancel": {"--batch", "--turn", "--key", "--reason", "--url"},
 }
 
 
@@ -141,6 +143,10 @@ def test_the_command_line_knows_its_version(typed: Prompt) -> None:
         (["tail"], "SESSION"),
         (["sessions", "--limit", "-1"], "from 1 to"),
         (["sessions", "--json=1"], "json"),
+        (["queue", "a b"], "session_id must be"),
+        (["cancel"], "SESSION"),
+        (["cancel", "s", "--batch", "a/b"], "is no batch id"),
+        (["cancel", "s", "--batch", "b", "--key", "k"], "not allowed with"),
     ],
 )
 def test_wrong_usage_says_what_is_wrong(typed: Prompt, arguments: list[str], said: str) -> None:
@@ -154,7 +160,9 @@ def test_wrong_usage_says_what_is_wrong(typed: Prompt, arguments: list[str], sai
 # Nobody there
 
 
-@pytest.mark.parametrize("arguments", [["send", "s", "x"], ["sessions"], ["tail", "s"], ["tail", "s", "--json"]])
+@pytest.mark.parametrize(
+    "arguments", [["send", "s", "x"], ["sessions"], ["tail", "s"], ["queue", "s"], ["cancel", "s"]]
+)
 def test_a_gateway_that_is_not_there_is_one_line(typed: Prompt, nobody: str, arguments: list[str]) -> None:
     finished = typed(*arguments, url=nobody)
 
@@ -250,6 +258,30 @@ def test_a_turn_that_takes_longer_than_the_wait_is_said_so(typed: Prompt, server
     assert (finished.code, finished.out) == (1, "")
     assert re.fullmatch(r"\S+ is claimed\n", finished.err)
     server.http.post("/v1/sessions/slow/cancel", json={})
+
+
+def test_the_queue_is_listed_in_order_and_work_in_it_cancelled(typed: Prompt, server: Server) -> None:
+    for text in ("sleep 20000", "echo behind", "echo last"):
+        typed("send", "busy", "--key", text.split()[1], text, url=server.url)
+    server.wait_for("busy", "claimed")
+
+    listed = typed("queue", "busy", url=server.url)
+    states = [line.split()[0] for line in listed.out.splitlines()]
+    assert (listed.code, states) == (0, ["claimed", "pending", "pending"])
+    assert [line.split("  ")[-1] for line in listed.out.splitlines()] == ["sleep 20000", "echo behind", "echo last"]
+
+    behind = listed.out.splitlines()[1].split()[1]
+    assert typed("cancel", "busy", "--batch", behind, url=server.url).out == "cancelled\n"
+    refused = typed("cancel", "busy", "--batch", behind, url=server.url)
+    assert (refused.code, refused.err.split(":")[1].strip()) == (1, "batch_not_cancellable")
+    assert typed("cancel", "busy", "--key", "last", url=server.url).out == "cancelled\n"
+    assert typed("cancel", "busy", "--key", "never sent", url=server.url).out == "will_cancel\n"
+    assert typed("cancel", "busy", "--reason", "enough", url=server.url).out == "cancel_requested\n"
+    server.wait_for("busy", "cancelled")
+    everything = typed("queue", "busy", "--all", "--json", url=server.url)
+    assert [json.loads(line)["state"] for line in everything.out.splitlines()] == ["cancelled"] * 3
+    shown = typed("queue", "busy", "--all", url=server.url).out
+    assert shown.splitlines()[0].startswith("cancelled ")
 
 
 def test_a_refusal_is_one_line(typed: Prompt, server: Server) -> None:

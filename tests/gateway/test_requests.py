@@ -27,7 +27,7 @@ async def idle(anyio_backend: str) -> AsyncIterator[Inside]:
 
 
 def filled(path: str, session: str = "s", batch: str = "b") -> str:
-    return path.replace("{session_id}", session).replace("{batch_id}", batch)
+    return path.replace("{session_id}", session).replace("{batch_id}", batch).replace("{attachment_id}", "a")
 
 
 # Paths and methods
@@ -99,7 +99,6 @@ async def test_head_answers_as_get_does(idle: Inside, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v1/sessions/s/commands"),
         ("POST", "/v1/sessions/s/answers"),
         ("GET", "/v1/sessions/s/tasks"),
         ("POST", "/v1/sessions/s/tasks"),
@@ -298,9 +297,10 @@ async def test_a_request_id_that_a_log_should_not_hold_is_replaced(idle: Inside,
 
 
 async def test_answers_are_not_kept_by_caches(idle: Inside) -> None:
-    for path in ("/v1/sessions", "/v1/sessions/s/queue", "/v1/sessions/s/messages", "/v1/sessions/nobody", "/healthz"):
+    for path in ("/v1/sessions", "/v1/sessions/s/messages", "/v1/sessions/nobody", "/healthz"):
         assert (await idle.http.get(path)).headers["cache-control"] == "no-store"
-    assert (await idle.http.get("/v1/sessions/s")).headers["cache-control"] == "no-cache"
+    for path in ("/v1/sessions/s", "/v1/sessions/s/queue"):
+        assert (await idle.http.get(path)).headers["cache-control"] == "no-cache"
 
 
 async def test_every_answer_says_what_a_browser_may_do_with_it(idle: Inside) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from sightline.testing.clock import settled
 from sightline_gateway.app import OPERATIONS
 from tests.gateway.contract import assert_problem
 from tests.gateway.inside import opened
@@ -22,6 +24,8 @@ ROUTES: list[tuple[str, str, Any, str, int]] = [
     ("DELETE", "/v1/sessions/{session_id}", None, "delete_session", 204),
     ("POST", "/v1/sessions/{session_id}/turns", {"input": "x"}, "load_session", 202),
     ("POST", "/v1/sessions/{session_id}/turns", {"input": "x"}, "enqueue", 202),
+    ("POST", "/v1/sessions/{session_id}/commands", {"kind": "reset_session", "reason": "r"}, "enqueue", 202),
+    ("GET", "/v1/sessions/{session_id}/attachments/{attachment_id}", None, "load_session", 404),
     ("GET", "/v1/sessions/{session_id}/queue", None, "list_batches", 200),
     ("GET", "/v1/sessions/{session_id}/queue/{batch_id}", None, "get_batch", 200),
     ("DELETE", "/v1/sessions/{session_id}/queue/{batch_id}", None, "cancel_batch", 200),
@@ -40,15 +44,16 @@ async def test_trouble_with_the_store_is_told_and_passes(
         await idle.session()
         # Nobody looks at the session: it is let go, and has to be loaded again.
         await idle.world.clock.run_for(60)
-        url = path.replace("{session_id}", "s")
+        url = path.replace("{session_id}", "s").replace("{attachment_id}", "a")
         if "queue" in path:
             batch_id = (await idle.turn())["batch_id"]
             url = url.replace("{batch_id}", batch_id)
             url += f"?from={batch_id}" if fails == "cancel_from" else ""
         idle.world.faults.fail_before(fails)
 
-        refused = await idle.http.request(method, url, json=body)
-        answered = await idle.http.request(method, url, json=body)
+        headers = {"Idempotency-Key": "k"} if path.endswith("/commands") else {}
+        refused = await idle.http.request(method, url, json=body, headers=headers)
+        answered = await idle.http.request(method, url, json=body, headers=headers)
 
         problem = assert_problem(refused, 503, "store_unavailable")
         assert problem["retryable"] is True
@@ -88,12 +93,16 @@ async def test_a_wait_that_loses_the_store_says_so_and_the_work_is_accepted() ->
     async with opened(start=False) as idle:
         await idle.session()
         idle.world.faults.fail_before("get_batch")
-
-        response = await idle.http.post(
-            "/v1/sessions/s/turns",
-            json={"input": "x"},
-            headers={"Prefer": "wait=5", "Idempotency-Key": "k"},
+        posting = asyncio.create_task(
+            idle.http.post(
+                "/v1/sessions/s/turns",
+                json={"input": "x"},
+                headers={"Prefer": "wait=5", "Idempotency-Key": "k"},
+            )
         )
+        await settled()
+        # Nothing came of it in time, and what became of it cannot be read.
+        await idle.world.clock.run_for(5.0)
 
-        assert_problem(response, 503, "store_unavailable")
+        assert_problem(await posting, 503, "store_unavailable")
         assert (await idle.turn("x", key="k"))["state"] == "pending"

@@ -93,20 +93,6 @@ async def test_an_input_may_come_in_items(idle: Inside) -> None:
     assert batch["items"][0]["payload"]["input"] == {"items": items}
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"items": [{"type": "image_ref", "id": "i"}], "image_blobs": {"i": "AAAA"}},
-        {"items": [{"type": "text", "text": "look"}, {"type": "image_ref", "id": "i"}]},
-        {"items": [{"type": "text", "text": "look"}], "image_blobs": {}},
-    ],
-)
-async def test_pictures_are_not_taken_yet(idle: Inside, given: Json) -> None:
-    await idle.session()
-
-    assert_problem(await post(idle, {"input": given}), 501, "not_implemented")
-
-
 async def test_what_was_accepted_is_run(inside: Inside) -> None:
     await inside.session()
 

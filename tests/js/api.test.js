@@ -162,3 +162,27 @@ test("headers of the caller go with every request", async () => {
   await createApi({ baseUrl: "http://host", headers: { authorization: "Bearer k" }, host }).listSessions();
   assert.deepEqual(seen, { accept: "application/json", authorization: "Bearer k" });
 });
+
+test("a command goes under a key of its own and keeps it over every retry", async () => {
+  const receipt = { session_id: "s1", batch_id: "b1", source_key: "command:reset_session:key-1" };
+  const { api, requests, run } = scripted(lost, () => json(202, receipt));
+  const sent = await run(api.sendCommand("s1", { kind: "reset_session", reason: "over" }));
+  assert.deepEqual(sent, { receipt, replayed: false, idempotencyKey: "key-1" });
+  assert.deepEqual(
+    requests.map((request) => [request.method, request.url, request.headers["idempotency-key"]]),
+    Array(2).fill(["POST", "http://host/v1/sessions/s1/commands", "key-1"]),
+  );
+  assert.deepEqual(requests[0].body, { kind: "reset_session", reason: "over" });
+});
+
+test("a command that got no answer says under which key it may be sent again", async () => {
+  const { api, run } = scripted(lost);
+  const error = await run(api.sendCommand("s1", { kind: "reset_session", reason: "" }).catch((caught) => caught));
+  assert.equal(error.idempotencyKey, "key-1");
+});
+
+test("the rest of a queue is cancelled from a batch on", async () => {
+  const { api, requests } = scripted(() => json(200, { cancelled: [], kept: [] }));
+  assert.deepEqual(await api.cancelFrom("s1", "b/1"), { cancelled: [], kept: [] });
+  assert.deepEqual([requests[0].method, requests[0].url], ["DELETE", "http://host/v1/sessions/s1/queue?from=b%2F1"]);
+});

@@ -22,7 +22,7 @@ def tracked_files() -> list[Path]:
     try:
         listing = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        hidden = {".venv", ".sightline", "__pycache__", "node_modules"}
+        hidden = {".venv", ".sightline", ".bench", "__pycache__", "node_modules"}
         return sorted(path for path in ROOT.rglob("*") if path.is_file() and not hidden & set(path.parts))
     return sorted(path for name in listing.split("\0") if name and (path := ROOT / name).is_file())
 

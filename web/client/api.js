@@ -111,6 +111,24 @@ export function createApi(options = {}) {
     });
   }
 
+  /**
+   * @param {string} path
+   * @param {unknown} body
+   * @param {TurnOptions} [options]
+   * @returns {Promise<{answer: any, replayed: boolean, idempotencyKey: string}>}
+   */
+  async function submit(path, body, { idempotencyKey = newKey(), signal } = {}) {
+    const headers = { "idempotency-key": idempotencyKey };
+    try {
+      const answer = await request("POST", path, { body, headers, signal, safe: true });
+      const replayed = answer.headers.get("idempotency-replayed") === "true";
+      return { answer: answer.body, replayed, idempotencyKey };
+    } catch (error) {
+      if (error instanceof UnreachableError || error instanceof ProblemError) error.idempotencyKey = idempotencyKey;
+      throw error;
+    }
+  }
+
   return {
     /**
      * @param {{session_id?: string, policy?: object, metadata?: object}} [session]
@@ -157,17 +175,24 @@ export function createApi(options = {}) {
      * @param {TurnOptions} [options]
      * @returns {Promise<{batch: Batch, replayed: boolean, idempotencyKey: string}>}
      */
-    async sendTurn(sessionId, turn, { idempotencyKey = newKey(), signal } = {}) {
+    async sendTurn(sessionId, turn, options) {
       const body = typeof turn === "string" ? { input: turn } : turn;
-      const headers = { "idempotency-key": idempotencyKey };
-      try {
-        const answer = await request("POST", sessionPath(sessionId, "/turns"), { body, headers, signal, safe: true });
-        const replayed = answer.headers.get("idempotency-replayed") === "true";
-        return { batch: answer.body, replayed, idempotencyKey };
-      } catch (error) {
-        if (error instanceof UnreachableError || error instanceof ProblemError) error.idempotencyKey = idempotencyKey;
-        throw error;
-      }
+      const { answer, ...sent } = await submit(sessionPath(sessionId, "/turns"), body, options);
+      return { batch: answer, ...sent };
+    },
+
+    /**
+     * Submits a session command, with the promises of `sendTurn`. The batch of the receipt tells what came of it.
+     *
+     * @param {string} sessionId
+     * @param {{kind: "refresh_tool_surface" | "reset_session", reason: string, expected_generation?: number}} command
+     * @param {TurnOptions} [options]
+     * @returns {Promise<{receipt: {session_id: string, batch_id: string, source_key: string}, replayed: boolean,
+     *   idempotencyKey: string}>}
+     */
+    async sendCommand(sessionId, command, options) {
+      const { answer, ...sent } = await submit(sessionPath(sessionId, "/commands"), command, options);
+      return { receipt: answer, ...sent };
     },
 
     /**
@@ -180,6 +205,17 @@ export function createApi(options = {}) {
     async cancelBatch(sessionId, batchId) {
       const path = sessionPath(sessionId, `/queue/${encodeURIComponent(batchId)}`);
       return (await request("DELETE", path, { safe: true })).body;
+    },
+
+    /**
+     * Takes a pending input and every later one out of the queue. `kept` are those that a turn has taken.
+     *
+     * @param {string} sessionId
+     * @param {string} batchId
+     * @returns {Promise<{cancelled: Batch[], kept: Batch[]}>}
+     */
+    async cancelFrom(sessionId, batchId) {
+      return (await request("DELETE", sessionPath(sessionId, "/queue"), { query: { from: batchId }, safe: true })).body;
     },
 
     /**

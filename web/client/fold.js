@@ -114,6 +114,7 @@ function committed(observation, data) {
       messages: data.reset ? appended : appended.length ? read_view.messages.concat(appended) : read_view.messages,
       agent_frame_id: data.agent_frame_id ?? read_view.agent_frame_id,
       turn_index: data.turn_index ?? read_view.turn_index,
+      truncated: data.reset ? false : read_view.truncated,
     },
   };
   if (data.usage_delta) change.usage = addUsage(usage, data.usage_delta);

@@ -7,7 +7,7 @@
  */
 
 import { element, setText } from "./dom.js";
-import { entry, showCallState, textBlock, toolElement } from "./message.js";
+import { entry, saidElements, showCallState, textBlock, toolElement } from "./message.js";
 
 /** @typedef {import("../client/types.js").Live} Live */
 /** @typedef {import("../client/types.js").Segment} Segment */
@@ -15,12 +15,17 @@ import { entry, showCallState, textBlock, toolElement } from "./message.js";
 
 export class LiveTurn {
   #parent;
+  #pictureOf;
   /** @type {TurnView | null} */
   #view = null;
 
-  /** @param {HTMLElement} parent */
-  constructor(parent) {
+  /**
+   * @param {HTMLElement} parent
+   * @param {import("./message.js").PictureOf} pictureOf
+   */
+  constructor(parent, pictureOf) {
     this.#parent = parent;
+    this.#pictureOf = pictureOf;
   }
 
   /** @param {Live | null} live */
@@ -31,7 +36,7 @@ export class LiveTurn {
     }
     if (!live) return;
     if (!this.#view) {
-      this.#view = new TurnView(live);
+      this.#view = new TurnView(live, this.#pictureOf);
       this.#parent.append(this.#view.root);
     }
     this.#view.show(live);
@@ -41,6 +46,7 @@ export class LiveTurn {
 /** One attempt of one turn, as long as nothing of it is taken back. */
 class TurnView {
   #turn;
+  #pictureOf;
   #answer = entry("assistant", { class: "provisional" });
   #failure = element("p", { class: "failure", hidden: true });
   #inputs = 0;
@@ -49,8 +55,12 @@ class TurnView {
   /** @type {Array<{call: ToolCall, made: HTMLDetailsElement}>} */
   #calls = [];
 
-  /** @param {Live} live */
-  constructor({ turn_id, attempt }) {
+  /**
+   * @param {Live} live
+   * @param {import("./message.js").PictureOf} pictureOf
+   */
+  constructor({ turn_id, attempt }, pictureOf) {
+    this.#pictureOf = pictureOf;
     this.#turn = `${turn_id} ${attempt}`;
     const word = attempt > 1 ? `attempt ${attempt}` : "working";
     this.#answer.querySelector("header")?.append(element("span", { class: "flag working" }, word));
@@ -76,9 +86,9 @@ class TurnView {
 
   /** @param {Live} live */
   show(live) {
-    for (const { role, content } of live.input.slice(this.#inputs)) {
-      const said = entry(role, { class: "provisional" });
-      if (content) said.append(textBlock(content));
+    for (const input of live.input.slice(this.#inputs)) {
+      const said = entry(input.role, { class: "provisional" });
+      said.append(...saidElements(input, this.#pictureOf));
       this.#answer.before(said);
     }
     this.#inputs = live.input.length;

@@ -4,6 +4,7 @@
  */
 
 import { ProblemError, createApi } from "../client/index.js";
+import { address, ownOrigin, sessionPath } from "../client/address.js";
 import { uniqueKey } from "../client/host.js";
 import { showConnection, showTitle } from "./bar.js";
 import { composer } from "./composer.js";
@@ -44,13 +45,18 @@ const queue = new QueueView({
   discard: (key) => watched?.outbox.discard(key),
 });
 
-const transcript = new Transcript(list);
-const live = new LiveTurn(byId("transcript", HTMLElement));
+const transcript = new Transcript(list, pictureOf);
+const live = new LiveTurn(byId("transcript", HTMLElement), pictureOf);
 
 /** @type {Watched | null} */
 let watched = null;
 /** @type {unknown} the refusal that was told last, so that a dismissed one stays dismissed */
 let refusal = null;
+
+/** @param {string} attachmentId */
+function pictureOf(attachmentId) {
+  return address(ownOrigin(), sessionPath(watched?.sessionId ?? "", `/attachments/${encodeURIComponent(attachmentId)}`));
+}
 
 /** Follows the address. */
 function navigate() {

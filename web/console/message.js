@@ -7,6 +7,8 @@ import { clock, pretty } from "./words.js";
 
 /** @typedef {import("../client/types.js").Message} Message */
 
+/** @typedef {(attachmentId: string) => string} PictureOf the address of a picture of the session that is shown */
+
 const STATUS_WORDS = new Map([
   ["cancelled", "stopped"],
   ["failed", "failed"],
@@ -14,10 +16,11 @@ const STATUS_WORDS = new Map([
 
 /**
  * @param {Message} message
+ * @param {PictureOf} pictureOf
  * @returns {HTMLElement}
  */
-export function messageElement(message) {
-  const { message_id, role, content, status, error, at_ms, turn_id } = message;
+export function messageElement(message, pictureOf) {
+  const { message_id, role, status, error, at_ms, turn_id } = message;
   const word = STATUS_WORDS.get(status ?? "");
   const made = entry(role, {
     class: "message",
@@ -28,10 +31,21 @@ export function messageElement(message) {
   const about = made.querySelector("header");
   about?.append(element("time", { datetime: new Date(at_ms).toISOString() }, clock(at_ms)));
   if (word) about?.append(element("span", { class: "flag" }, word));
-  const parts = message.parts ?? [];
-  if (content && !parts.some((part) => part.type === "text")) made.append(textBlock(content));
-  made.append(...parts.map(partElement));
+  made.append(...saidElements(message, pictureOf));
   if (error) made.append(element("p", { class: "failure" }, error.message));
+  return made;
+}
+
+/**
+ * What a message says and shows, part by part; its plain text when it has none.
+ *
+ * @param {{content: string, parts?: Array<Record<string, any>>}} message
+ * @param {PictureOf} pictureOf
+ * @returns {HTMLElement[]}
+ */
+export function saidElements({ content, parts = [] }, pictureOf) {
+  const made = parts.map((part) => partElement(part, pictureOf));
+  if (content && !parts.some((part) => part.type === "text")) made.unshift(textBlock(content));
   return made;
 }
 
@@ -84,16 +98,31 @@ export function showCallState(made, { state, output }) {
  * One part of a message, in its place. A kind that is not known here is shown by name: better a plain word than a hole.
  *
  * @param {Record<string, any>} part
+ * @param {PictureOf} pictureOf
  * @returns {HTMLElement}
  */
-function partElement(part) {
+function partElement(part, pictureOf) {
   switch (part.type) {
     case "text":
     case "reasoning":
       return textBlock(String(part.text ?? ""), part.type);
     case "tool_call":
       return toolElement({ name: String(part.name), args: part.args, state: String(part.state), output: part.output });
+    case "image":
+      return pictureElement(String(part.attachment?.attachment_id ?? ""), pictureOf);
     default:
       return element("p", { class: "part" }, `${part.type ?? "part"} ${part.id ?? part.name ?? ""}`.replaceAll("_", " ").trim());
   }
+}
+
+/**
+ * A picture, in its own size in another tab.
+ *
+ * @param {string} attachmentId
+ * @param {PictureOf} pictureOf
+ */
+function pictureElement(attachmentId, pictureOf) {
+  const src = pictureOf(attachmentId);
+  const picture = element("img", { src, alt: "picture", loading: "lazy" });
+  return element("a", { class: "picture", href: src, target: "_blank", rel: "noopener" }, picture);
 }

@@ -12,14 +12,19 @@ const QUIET_MS = 300;
 
 export class Transcript {
   #list;
+  #pictureOf;
   /** @type {ReadonlyArray<Message> | null} null until the first snapshot */
   #shown = null;
   /** @type {Map<string, {message: Message, made: HTMLElement}>} */
   #entries = new Map();
 
-  /** @param {HTMLElement} list */
-  constructor(list) {
+  /**
+   * @param {HTMLElement} list
+   * @param {import("./message.js").PictureOf} pictureOf
+   */
+  constructor(list, pictureOf) {
     this.#list = list;
+    this.#pictureOf = pictureOf;
   }
 
   /** @param {ReadonlyArray<Message>} messages */
@@ -61,7 +66,7 @@ export class Transcript {
   #elementOf(message) {
     const known = this.#entries.get(message.message_id);
     if (known && sameMessage(known.message, message)) return known.made;
-    const made = messageElement(message);
+    const made = messageElement(message, this.#pictureOf);
     this.#entries.set(message.message_id, { message, made });
     return made;
   }

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from sightline.session.model import Policy
 from sightline.turn.agent import AgentError, Turn
 
-__all__ = ["demo"]
+__all__ = ["demo", "demo_tools"]
 
 _BREATH = 32
 """A stream without pauses lets others run after so many deltas."""
@@ -34,6 +35,11 @@ async def demo(turn: Turn) -> None:
             await _help(turn, message.content)
         else:
             await command(turn, rest)
+
+
+async def demo_tools(session_id: str, policy: Policy) -> Sequence[dict[str, Any]]:
+    """What `tool NAME JSON` can call."""
+    return _CATALOG
 
 
 async def _echo(turn: Turn, text: str) -> None:
@@ -91,12 +97,16 @@ def _no_json(word: str) -> None:
 async def _steps(turn: Turn, rest: str) -> None:
     match = _FORMS["steps"].fullmatch(rest)
     assert match is not None
+    lines = 0
     for index in range(int(match["count"])):
         if index and match["every"]:
             await turn.sleep(int(match["every"]) / 1000)
         elif index % _BREATH == _BREATH - 1:
             await turn.sleep(0)
         turn.model_request()
+        for message in await turn.checkpoint():
+            turn.text(("\n" if lines else "") + f"at step {index + 1}: {message.content}")
+            lines += 1
 
 
 async def _help(turn: Turn, text: str) -> None:
@@ -128,6 +138,27 @@ async def _slow(turn: Turn, args: Any) -> Any:
 
 
 _TOOLS: dict[str, Callable[[Turn, Any], Awaitable[Any]]] = {"add": _add, "now": _now, "slow": _slow}
+
+_CATALOG: tuple[dict[str, Any], ...] = (
+    {
+        "name": "add",
+        "description": "The sum of numbers.",
+        "input_schema": {"type": "object", "additionalProperties": {"type": "number"}},
+    },
+    {
+        "name": "now",
+        "description": "The time, in milliseconds since the epoch.",
+        "input_schema": {"type": "object", "properties": {}},
+    },
+    {
+        "name": "slow",
+        "description": "Waits and says for how long.",
+        "input_schema": {
+            "type": "object",
+            "properties": {"ms": {"type": "integer", "minimum": 0, "maximum": _MAX_SLEEP_MS}},
+        },
+    },
+)
 
 _COMMANDS: dict[str, _Command] = {
     "echo": _echo,

@@ -6,11 +6,12 @@ import importlib
 import inspect
 from typing import cast
 
-from sightline.agents.demo import demo
+from sightline.agents.demo import demo, demo_tools
 from sightline.errors import AgentNotLoadable
 from sightline.turn.agent import Agent
+from sightline.turn.commands import ToolSource
 
-__all__ = ["load_agent"]
+__all__ = ["load_agent", "tools_of"]
 
 
 def load_agent(target: str | None) -> Agent:
@@ -32,3 +33,11 @@ def load_agent(target: str | None) -> Agent:
     if not any(inspect.iscoroutinefunction(candidate) for candidate in candidates):
         raise AgentNotLoadable(target, "it is not an async callable that takes a turn")
     return cast(Agent, found)
+
+
+def tools_of(agent: Agent | None) -> ToolSource | None:
+    """How the agent's tools are read: its own async `tools(session_id, policy)`, if it has one."""
+    if agent is demo:
+        return demo_tools
+    found = getattr(agent, "tools", None)
+    return cast(ToolSource, found) if inspect.iscoroutinefunction(found) else None

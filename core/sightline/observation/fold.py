@@ -109,6 +109,14 @@ class Fold:
         return self._cursor
 
     @property
+    def has_open_work(self) -> bool:
+        return bool(self._queue)
+
+    def has_open(self, batch_id: str) -> bool:
+        """Whether the queue has this batch."""
+        return batch_id in self._queue
+
+    @property
     def is_quiet(self) -> bool:
         """No turn shows and no work is open."""
         return self._live is None and not self._queue

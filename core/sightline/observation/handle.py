@@ -75,6 +75,7 @@ class RuntimeHandle:
         self.stale = False
         """Whether the session is known to have moved on without this view; then it waits for a `refresh`."""
         self.closed_reason: str | None = None
+        self._generation = state.generation
 
     @property
     def revision(self) -> int:
@@ -84,6 +85,10 @@ class RuntimeHandle:
     def cursor(self) -> str:
         """The position of the newest event folded into the view."""
         return self._fold.cursor
+
+    def shows_open(self, batch_id: str) -> bool:
+        """Whether the view has this batch as pending or claimed."""
+        return self._fold.has_open(batch_id)
 
     @property
     def is_idle(self) -> bool:
@@ -96,12 +101,27 @@ class RuntimeHandle:
             and self._replay.is_empty(self.session_id)
         )
 
+    @property
+    def has_open_work(self) -> bool:
+        """Whether the view shows work that has not ended, also such as is delayed or held."""
+        return self._fold.has_open_work
+
     def unpin(self) -> None:
         self.pins -= 1
+
+    def begins(self, generation: int) -> bool:
+        """The session is driven from here under a lease of this generation: whether the view has all that was done
+        under earlier ones. If it does not, it waits for a `refresh`.
+        """
+        if generation != self._generation + 1:
+            self.stale = True
+        self._generation = generation
+        return not self.stale
 
     def refresh(self, state: SessionState) -> None:
         """Begin again from what is stored, because the view lost touch with it. Observers get a gap."""
         self.stale = False
+        self._generation = max(self._generation, state.generation)
         if self.closed_reason is None:
             lost = self._replay.prepare(self.session_id, (state.record.revision,))
             self._fold = Fold(_first_observation(state, str(lost.cursors[0])), keep=self._keep)

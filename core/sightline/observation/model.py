@@ -70,12 +70,16 @@ class Observation(Struct, frozen=True, kw_only=True):
 class SessionState(Struct, frozen=True, kw_only=True):
     """A session as the store has it, in one consistent read: head, newest messages (oldest first), open batches by
     sequence.
+
+    `generation`: all that was done to the session under leases of this generation and earlier ones is in it. One that
+    somebody still holds is not among them, even when it has expired.
     """
 
     record: SessionRecord
     messages: tuple[Message, ...]
     truncated: bool
     open_batches: tuple[Batch, ...]
+    generation: int = 0
 
 
 def newest(observation: Observation, count: int) -> Observation:

@@ -58,7 +58,10 @@ class Candidate(Struct, frozen=True):
         return generation is None or self.generation is None or self.generation == generation
 
     def is_eligible(self, now: int, generation: int | None = None) -> bool:
-        return self.batch.available_at_ms <= now and not self.is_held(now, generation)
+        # Once a turn has taken it, its time has come for everybody, whatever the clocks say: a retry without it would
+        # be another turn under the same id.
+        is_due = self.batch.turn_id is not UNSET or self.batch.available_at_ms <= now
+        return is_due and not self.is_held(now, generation)
 
 
 def select(

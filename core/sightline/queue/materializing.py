@@ -54,6 +54,7 @@ __all__ = [
     "for_checkpoint",
     "for_turn",
     "input_messages",
+    "own_key",
     "pictures_of",
     "wake_cause",
     "wake_draft",
@@ -193,7 +194,7 @@ def input_messages(batches: Iterable[Batch], attachments: Attachments) -> tuple[
 def accepted_inputs(batches: Iterable[Batch], attachments: Attachments | None = None) -> tuple[AcceptedInput, ...]:
     """The inputs that say something, each with its sender's own key."""
     return tuple(
-        AcceptedInput(id=_own_key(batch.source_key), message=message)
+        AcceptedInput(id=own_key(batch.source_key), message=message)
         for batch in batches
         for message in for_checkpoint((batch,), attachments).transient_messages
     )
@@ -283,7 +284,8 @@ def _blobs(given: TurnInput) -> dict[str, bytes]:
     return {} if isinstance(given.image_blobs, UnsetType) else given.image_blobs
 
 
-def _own_key(source_key: str | UnsetType) -> str | UnsetType:
+def own_key(source_key: str | UnsetType) -> str | UnsetType:
+    """A sender's key as the sender knows it."""
     if isinstance(source_key, UnsetType):
         return UNSET
     for prefix in _OWN_PREFIXES:

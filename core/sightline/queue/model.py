@@ -11,6 +11,7 @@ from sightline.session.model import Failure, SessionLease
 
 __all__ = [
     "CLAIM_TTL_MS",
+    "MAX_CLAIM",
     "Batch",
     "BatchState",
     "BatchSummary",
@@ -44,6 +45,9 @@ __all__ = [
 
 CLAIM_TTL_MS = 15 * 60 * 1000
 """How long a claim is protected from being taken over, in milliseconds."""
+
+MAX_CLAIM = 64
+"""How many batches a turn takes at once."""
 
 
 class DeliveryPolicy(StrEnum):

@@ -1,7 +1,7 @@
-"""What the kernel needs from a store of work.
+"""What the kernel needs from a store of work, and the runner from whoever can run it.
 
-Lives in the same database as the sessions, because one commit completes claims and writes the transcript. Selection of
-work is `sightline.queue.claiming`, called inside the claim's transaction. `then` is what it is in
+The store lives in the same database as the sessions, because one commit completes claims and writes the transcript.
+Selection of work is `sightline.queue.claiming`, called inside the claim's transaction. `then` is what it is in
 `sightline.session.port`.
 """
 
@@ -10,10 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from sightline.queue.drive import QueuedWorkRunOutcome, QueuedWorkRunRequest
 from sightline.queue.model import Batch, Boundary, Cancellation, Claim, Draft, Enqueued, NothingClaimed
 from sightline.session.model import LeaseRequest, SessionLease
 
-__all__ = ["QueueStore"]
+__all__ = ["QueueStore", "QueuedWorkHost"]
+
+
+class QueuedWorkHost(Protocol):
+    """Whoever owns the queue and can run what is in it."""
+
+    async def run_queued_work(self, request: QueuedWorkRunRequest) -> QueuedWorkRunOutcome:
+        """Run the next work of the session, or of any if none is named, or begin to; then say what there was.
+
+        May raise anything: it is tried again later, unless the error's `retryable` is false. What makes two runs of one
+        piece of work harmless is the claim in the store, not the runner. Must settle what it holds when it is
+        cancelled.
+        """
+        ...
 
 
 class QueueStore(Protocol):
@@ -75,8 +89,8 @@ class QueueStore(Protocol):
         """Give the claim's batches back as pending, and its session lease with them; without `charge` the attempt is
         not counted.
 
-        Fencing counters stay. Of a stale claim nothing is given back and `then` is called with no batches; its lease is
-        released all the same, if that still rules.
+        Fencing counters stay. Of a stale claim nothing is given back, and `then` is called with no batches; the lease
+        is released all the same, if it still rules.
         """
         ...
 

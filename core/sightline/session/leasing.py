@@ -31,6 +31,11 @@ class Lane(Struct, frozen=True):
     def released(self) -> Lane:
         return Lane(self.generation)
 
+    @property
+    def settled_generation(self) -> int:
+        """The newest generation under which nothing can be committed any more, if nobody takes over."""
+        return self.generation if self.owner_id is None else self.generation - 1
+
 
 def acquired(
     lane: Lane, session_id: str, *, owner_id: str, lease_token: str, now: int, ttl_ms: int

@@ -13,8 +13,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Protocol
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from sightline.clock import Clock
+from sightline.errors import AttachmentNotFound
 from sightline.observation.activities import (
     Activity,
     AssistantProseDelta,
@@ -24,7 +26,7 @@ from sightline.observation.activities import (
     ToolCallStarted,
     UsageReported,
 )
-from sightline.queue.materializing import InputMessage
+from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Usage, UsageFigures
 from sightline.session.rules import add_usage
 from sightline.turn.rules import error_text
@@ -53,7 +55,11 @@ class TurnOver(RuntimeError):
 
 
 class Turn:
-    """One attempt at one turn, as the agent sees it. `attempt` counts from 1; `input` is what the user said."""
+    """One attempt at one turn, as the agent sees it.
+
+    `attempt` counts from 1. `input` is what the turn runs on: what the user said and, as system messages, what woke the
+    session; `causes` are the latter alone. `options` came with the input.
+    """
 
     def __init__(
         self,
@@ -66,15 +72,23 @@ class Turn:
         clock: Clock,
         emit: Emit,
         history: History,
+        checkpoint: Callable[[], Awaitable[tuple[InputMessage, ...]]] | None = None,
+        attachment: Callable[[str], Awaitable[bytes]] | None = None,
+        causes: tuple[TurnCause, ...] = (),
+        options: dict[str, Any] | UnsetType = UNSET,
     ) -> None:
         self.session_id = session_id
         self.turn_id = turn_id
         self.attempt = attempt
         self.input = input
+        self.causes = causes
+        self.options: dict[str, Any] = {} if isinstance(options, UnsetType) else options
         self.policy = policy
         self.clock = clock
         self._emit = emit
         self._history = history
+        self._checkpoint = checkpoint
+        self._attachment = attachment
         self._over = False
         self._steps = 0
         self._iteration = 0
@@ -132,6 +146,22 @@ class Turn:
     async def messages(self, newest: int = 50) -> tuple[Message, ...]:
         """The newest so many messages of the transcript, oldest first. This turn's input is not among them."""
         return await self._history(newest)
+
+    async def checkpoint(self) -> tuple[InputMessage, ...]:
+        """Take in what was sent meanwhile with `earliest_safe_boundary`: messages, in order, that belong to this turn
+        from now on. Mostly there are none.
+
+        Raises StoreUnavailable with nothing taken in; LeaseLost when another owner runs the turn, which then ends here.
+        """
+        if self._over:
+            raise TurnOver(f"turn {self.turn_id} has ended")
+        return () if self._checkpoint is None else await self._checkpoint()
+
+    async def attachment(self, attachment_id: str) -> bytes:
+        """The picture that a part of a message refers to. Raises AttachmentNotFound, StoreUnavailable."""
+        if self._attachment is None:
+            raise AttachmentNotFound(self.session_id, attachment_id)
+        return await self._attachment(attachment_id)
 
     async def sleep(self, seconds: float) -> None:
         """Wait on the kernel's clock; zero lets others run."""

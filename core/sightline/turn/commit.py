@@ -67,8 +67,11 @@ class CommitStore(Protocol):
 
 
 def stamp_hash(commit: TurnCommit) -> str:
-    """What makes two commits of a turn the same: how it ended and what was said. Ids, times and the expected revision
-    are left out.
+    """What makes two commits of a turn the same: how it ended, what was said, and under which lease. Ids, times and the
+    expected revision are left out.
+
+    The lease is in it because a turn that was taken over is often run again to the same end. Whoever was superseded
+    must not take the other's commit, with its own ids and times, for one of its own.
     """
     return digest(
         [
@@ -79,5 +82,6 @@ def stamp_hash(commit: TurnCommit) -> str:
             commit.advances,
             commit.reset,
             commit.tools,
+            None if commit.lease is None else commit.lease.generation,
         ]
     )

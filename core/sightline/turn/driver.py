@@ -1,4 +1,8 @@
-"""The driver takes a turn from claim to commit. It performs; the rules decide.
+"""The driver takes work from claim to commit. It performs; the rules decide.
+
+A claim comes with the session's lease, and both are kept while the turn runs; when either is lost the agent is stopped
+and nothing is written. Session commands on the way are carried out in queue order, and the turn behind them is run by
+the same drive.
 
 Every exit settles the claim: a commit consumes it, everything else gives it back, and neither is interrupted by a
 cancelled task. What observers were shown by an attempt that ends without a commit is retracted.
@@ -10,85 +14,95 @@ import asyncio
 import copy
 import itertools
 import logging
-from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from msgspec import structs
+from msgspec import Struct
 
 from sightline.clock import Clock, within
 from sightline.errors import ClaimExpired, Conflict, NotFound, SessionDeleted, StoreUnavailable
 from sightline.ids import Ids
-from sightline.observation.activities import (
-    Activity,
-    Outcome,
-    Retracted,
-    TurnEnded,
-    TurnStarted,
-)
-from sightline.observation.events import Committed, QueueChanged, TurnActivity
+from sightline.observation.activities import Activity, Outcome
+from sightline.observation.events import TurnActivity
 from sightline.observation.handle import Change, RuntimeHandle
-from sightline.queue.materializing import InputMessage, input_messages
-from sightline.queue.model import CLAIM_TTL_MS, Batch, BatchState, Boundary, Claim, NothingClaimed
+from sightline.queue.materializing import (
+    InputMessage,
+    TurnWork,
+    for_turn,
+    input_messages,
+    pictures_of,
+)
+from sightline.queue.model import CLAIM_TTL_MS, MAX_CLAIM, Batch, Boundary, Claim, NothingClaimed
 from sightline.queue.port import QueueStore
-from sightline.queue.rules import summary_of
-from sightline.session.model import Failure, Message
-from sightline.session.rules import title_from
+from sightline.session.model import Attachment, Failure, LeaseRequest
+from sightline.session.port import AttachmentStore, SessionStore
 from sightline.turn.agent import Agent, AgentError, History, Turn
+from sightline.turn.commands import CommandEffect, ToolSource, carry_out
 from sightline.turn.commit import CommitResult, CommitStore, TurnCommit
-from sightline.turn.rules import (
-    assistant_message,
-    early_outcome,
-    ended_batches,
-    error_text,
-    gave_up,
-    user_messages,
+from sightline.turn.composing import Said, command_commit, turn_commit
+from sightline.turn.intake import Intake
+from sightline.turn.keeping import LeaseKeeper
+from sightline.turn.rules import early_outcome, ended_batches, error_text
+from sightline.turn.running import Running
+from sightline.turn.tasks import finish, retrieve
+from sightline.turn.telling import (
+    claimed,
+    command_ended,
+    queue_change,
+    retracted,
+    turn_ended,
+    turn_started,
 )
 
-__all__ = ["TurnDriver", "TurnStore", "queue_change"]
+__all__ = ["DriverLimits", "TurnDriver", "TurnStore"]
 
 _log = logging.getLogger("sightline.turn")
-_T = TypeVar("_T")
 
-_MAX_CLAIM = 64
 _CANCEL_GRACE = 5.0
 """Seconds an agent gets to end after it was cancelled; then the turn ends without it."""
 _STORE_RETRIES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0)
 _NO_REASON = "cancelled"
 
 
-class TurnStore(QueueStore, CommitStore, Protocol):
-    """One database: the commit completes claims."""
+class TurnStore(SessionStore, QueueStore, CommitStore, Protocol):
+    """One database: the commit completes claims and proves the session lease."""
 
 
-class _Running:
-    """A turn under way. The first of `cancel`, `hand_back` and the agent's own end wins."""
+class DriverLimits(Struct, frozen=True, kw_only=True):
+    """Bounds of one driver. `lease_ms`: how long a sign of life is good for, in milliseconds."""
 
-    def __init__(self, claim: Claim, turn: Turn) -> None:
-        self.claim = claim
-        self.turn = turn
-        self.cancel_reason: str | None = claim.cancel_requested
-        self.handing_back = False
-        self.lost = False
-        """The claim or the head turned out to be somebody else's: the session moved on without this process's view."""
-        self.stopped = asyncio.Event()
-
-    def stop(self) -> None:
-        self.stopped.set()
+    max_attempts: int
+    lease_ms: int
 
 
 class TurnDriver:
     """Runs turns of many sessions side by side, at most one per session; the caller sees to that."""
 
     def __init__(
-        self, *, store: TurnStore, agent: Agent, clock: Clock, ids: Ids, owner_id: str, max_attempts: int
+        self,
+        *,
+        store: TurnStore,
+        attachments: AttachmentStore,
+        agent: Agent,
+        tools: ToolSource | None,
+        clock: Clock,
+        ids: Ids,
+        owner_id: str,
+        limits: DriverLimits,
+        refresh: Callable[[RuntimeHandle], Awaitable[None]],
     ) -> None:
         self._store = store
+        self._attachments = attachments
         self._agent = agent
+        self._tools = tools
         self._clock = clock
         self._ids = ids
         self._owner_id = owner_id
-        self._max_attempts = max_attempts
-        self._running: dict[str, _Running] = {}
+        self._limits = limits
+        self._refresh = refresh
+        self._intake = Intake(store, attachments, clock, ids, owner_id=owner_id)
+        self._keeper = LeaseKeeper(store, clock, lease_ms=limits.lease_ms, claim_ms=CLAIM_TTL_MS)
+        self._running: dict[str, Running] = {}
         self._agents: set[asyncio.Task[None]] = set()
         self._ending = False
 
@@ -117,27 +131,47 @@ class TurnDriver:
         if running is not None:
             running.stop()
 
+    def start(self) -> None:
+        """Begin to keep what turns hold."""
+        self._keeper.start()
+
+    async def stop(self) -> None:
+        """Renew nothing more. Called when no turn runs; returns when no task of the driver is left."""
+        await self._keeper.stop()
+
     async def run(self, handle: RuntimeHandle, history: History) -> NothingClaimed | None:
-        """Claim the session's next work and see it through. Returns why there was nothing, or none when a turn ran.
+        """Claim the session's next turn and see it through, carrying out the session commands in front of it.
 
-        Raises StoreUnavailable after having tried for several seconds, when the work was given back; ClaimExpired when
-        the session moved on without the handle, whose view is not to be trusted then. When cancelled, the work is
-        given back uncharged before CancelledError leaves.
+        Returns why there was nothing, or none when a turn ran. Raises StoreUnavailable after having tried for several
+        seconds, when the work was given back; ClaimExpired when the session moved on without the handle, whose view is
+        not to be trusted then. When cancelled, the work is given back uncharged before CancelledError leaves.
         """
-        taken: list[_Running] = []
+        while True:
+            found = await self._run_next(handle, history)
+            if not isinstance(found, Running):
+                return found
+            if found.command is None or found.handing_back:
+                return None
 
-        def claimed(claim: Claim) -> None:
-            running = _Running(claim, self._turn(handle, claim, history))
+    async def _run_next(self, handle: RuntimeHandle, history: History) -> NothingClaimed | Running:
+        taken: list[Running] = []
+
+        def begin(claim: Claim) -> None:
+            running = Running(claim)
             taken.append(running)
             self._running[handle.session_id] = running
             if self._ending:
                 running.handing_back = True
                 running.stop()
-            handle.publish(self._clock.now_ms(), _start_changes(claim, running.turn.input))
+            running.behind = claim.lease is not None and not handle.begins(claim.lease.generation)
+            if not running.behind and running.command is None and not pictures_of(claim.batches):
+                self._show_turn(handle, running, history, {}, also=(claimed(claim),))
+            else:
+                handle.publish(self._clock.now_ms(), (claimed(claim),))
 
         settled = False
         try:
-            claim = await _finish(
+            claim = await finish(
                 self._store.claim(
                     handle.session_id,
                     Boundary.IDLE,
@@ -146,36 +180,55 @@ class TurnDriver:
                     lease_token=self._ids.token(),
                     now=self._clock.now_ms(),
                     ttl_ms=CLAIM_TTL_MS,
-                    max_batches=_MAX_CLAIM,
-                    then=claimed,
+                    max_batches=MAX_CLAIM,
+                    lease=LeaseRequest(
+                        owner_id=self._owner_id, lease_token=self._ids.token(), ttl_ms=self._limits.lease_ms
+                    ),
+                    then=begin,
                 )
             )
             if isinstance(claim, NothingClaimed):
                 return claim
-            settled = await self._see_through(handle, taken[0])
+            taken[0].held = self._keeper.hold(claim, taken[0].lose)
+            settled = await self._see_through(handle, taken[0], history)
         except asyncio.CancelledError:
             for running in taken:
                 running.handing_back = True
             raise
         finally:
             for running in taken:
-                running.turn.end()
+                running.over = True
+                if running.held is not None:
+                    self._keeper.drop(running.held)
+                if running.turn is not None:
+                    running.turn.end()
                 del self._running[handle.session_id]
                 if not settled:
-                    await _finish(self._give_back(handle, running))
+                    await finish(self._give_back(handle, running))
                 if running.lost and not running.handing_back:
                     raise ClaimExpired(handle.session_id, running.claim.claim_id)
-        return None
+        return taken[0]
 
-    async def _see_through(self, handle: RuntimeHandle, running: _Running) -> bool:
-        """Run the claimed turn and commit it; false when it was not committed and the claim is still to be settled."""
+    async def _see_through(self, handle: RuntimeHandle, running: Running, history: History) -> bool:
+        """Run what was claimed and commit it; false when it was not committed and the claim is still to be settled."""
         claim = running.claim
         started_ms = self._clock.now_ms()
-        outcome = early_outcome(claim, self._max_attempts) or await self._perform(running)
-        if outcome is None:
+        if running.behind:
+            # Nobody else can write now: what is read here is what the turn will be committed on.
+            await self._refresh(handle)
+        if running.command is not None:
+            effect = await self._carry_out(handle, running)
+            commit = None if effect is None else self._command_commit(handle, claim, effect)
+        else:
+            running.begun = True
+            turn = running.turn or self._show_turn(handle, running, history, await self._intake.store_pictures(claim))
+            outcome = early_outcome(claim, self._limits.max_attempts) or await self._perform(running, turn)
+            running.over = True
+            commit = None if outcome is None else self._turn_commit(handle, running, turn, outcome, started_ms)
+        if commit is None or running.lost:
             return False
         try:
-            await _finish(self._commit(handle, claim, self._commit_of(handle, running, outcome, started_ms)))
+            await finish(self._commit(handle, running, commit))
         except (Conflict, NotFound, SessionDeleted) as error:
             # Somebody else owns the work, or the session is gone: what was done here has no place any more.
             _log.warning("session %s: turn %s is not committed: %s", handle.session_id, claim.turn_id, error)
@@ -183,7 +236,32 @@ class TurnDriver:
             return False
         return True
 
-    def _turn(self, handle: RuntimeHandle, claim: Claim, history: History) -> Turn:
+    def _show_turn(
+        self,
+        handle: RuntimeHandle,
+        running: Running,
+        history: History,
+        pictures: dict[tuple[str, str], Attachment],
+        also: tuple[Change, ...] = (),
+    ) -> Turn:
+        """Make the turn and tell observers that it begins. `also`: what they are told in front of that."""
+        claim = running.claim
+        inputs = input_messages(claim.batches, pictures)
+        running.inputs += inputs
+        running.turn = self._turn(handle, running, inputs, for_turn(claim.batches), history)
+        started = turn_started(claim, inputs)
+        handle.publish(self._clock.now_ms(), (*also, started))
+        return running.turn
+
+    def _turn(
+        self,
+        handle: RuntimeHandle,
+        running: Running,
+        inputs: tuple[InputMessage, ...],
+        work: TurnWork,
+        history: History,
+    ) -> Turn:
+        claim = running.claim
         count = 0
 
         def emit(activity: Activity, correlation_id: str) -> None:
@@ -193,21 +271,59 @@ class TurnDriver:
             data = TurnActivity(id=identity, correlation_id=correlation_id, event=activity)
             handle.publish(self._clock.now_ms(), (Change(data, claim.turn_id),))
 
+        async def attachment(attachment_id: str) -> bytes:
+            return (await self._attachments.get(claim.session_id, attachment_id))[1]
+
         return Turn(
             session_id=handle.session_id,
             turn_id=claim.turn_id,
             attempt=claim.attempt,
-            input=input_messages(claim.batches, {}),
+            input=inputs,
             policy=copy.deepcopy(handle.observe().policy),
             clock=self._clock,
             emit=emit,
             history=history,
+            checkpoint=lambda: self._intake.take_in(handle, running),
+            attachment=attachment,
+            causes=work.turn_causes,
+            options=work.input.protocol_turn_options,
         )
 
-    async def _perform(self, running: _Running) -> Outcome | None:
+    async def _carry_out(self, handle: RuntimeHandle, running: Running) -> CommandEffect | None:
+        """What the claimed command comes to; none when it is to be handed back."""
+        assert running.command is not None, "only commands are carried out"
+        running.begun = True
+        early = early_outcome(running.claim, self._limits.max_attempts)
+        if early is not None:
+            return CommandEffect(outcome=early)
+        if running.stopped.is_set():
+            return None if running.cancel_reason is None else CommandEffect(outcome=_cancelled(running.cancel_reason))
+        view = handle.observe()
+        work = asyncio.create_task(
+            carry_out(
+                running.command[1],
+                handle.session_id,
+                policy=copy.deepcopy(view.policy),
+                tools=view.tools,
+                source=self._tools,
+                clock=self._clock,
+            )
+        )
+        stopped = asyncio.create_task(running.stopped.wait())
+        try:
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            return None if running.cancel_reason is None else CommandEffect(outcome=_cancelled(running.cancel_reason))
+        finally:
+            for task in (work, stopped):
+                task.cancel()
+            await asyncio.gather(work, stopped, return_exceptions=True)
+
+    async def _perform(self, running: Running, turn: Turn) -> Outcome | None:
         """Run the agent to its end, or to a cancellation; none when the work is to be handed back."""
         if not running.stopped.is_set():
-            agent = asyncio.create_task(_call(self._agent, running.turn), name=f"agent {running.claim.turn_id}")
+            agent = asyncio.create_task(_call(self._agent, turn), name=f"agent {running.claim.turn_id}")
             self._agents.add(agent)
             agent.add_done_callback(self._agent_ended)
             stopped = asyncio.create_task(running.stopped.wait())
@@ -218,10 +334,8 @@ class TurnDriver:
                     return _outcome_of(agent)
             finally:
                 stopped.cancel()
-                await _finish(self._end_agent(agent))
-        if running.cancel_reason is None:
-            return None
-        return Outcome(status="cancelled", reason=running.cancel_reason)
+                await finish(self._end_agent(agent))
+        return None if running.cancel_reason is None else _cancelled(running.cancel_reason)
 
     async def _end_agent(self, agent: asyncio.Task[None]) -> None:
         """Cancel the agent, if it has not ended, and wait a while for it to clean up."""
@@ -232,41 +346,36 @@ class TurnDriver:
 
     def _agent_ended(self, agent: asyncio.Task[None]) -> None:
         self._agents.discard(agent)
-        _retrieve(agent)
+        retrieve(agent)
 
-    def _commit_of(self, handle: RuntimeHandle, running: _Running, outcome: Outcome, started_ms: int) -> TurnCommit:
-        claim, turn = running.claim, running.turn
+    def _turn_commit(
+        self, handle: RuntimeHandle, running: Running, turn: Turn, outcome: Outcome, started_ms: int
+    ) -> TurnCommit:
         turn.end()
-        now = self._clock.now_ms()
-        messages: list[Message] = list(
-            user_messages(claim, turn.input, [self._ids.new() for _ in turn.input], started_ms)
-        )
-        answer = assistant_message(
+        return turn_commit(
+            running.claims,
+            running.inputs,
+            Said(content=turn.answer, parts=turn.parts, used=turn.used),
             outcome,
-            content=turn.answer,
-            parts=turn.parts,
-            message_id=self._ids.new(),
-            turn_id=claim.turn_id,
-            at_ms=now,
-        )
-        if answer is not None:
-            messages.append(answer)
-        return TurnCommit(
-            session_id=handle.session_id,
-            turn_id=claim.turn_id,
-            expected_revision=handle.revision,
-            outcome=outcome,
-            messages=tuple(messages),
-            usage=turn.used,
-            completions=(claim.completion(),),
-            title=title_from(turn.input[0].content) if turn.input else "",
-            now=now,
-            charge=not gave_up(outcome),
+            revision=handle.revision,
+            message_ids=[self._ids.new() for _ in range(len(running.inputs) + 1)],
+            started_ms=started_ms,
+            now=self._clock.now_ms(),
         )
 
-    async def _commit(self, handle: RuntimeHandle, claim: Claim, commit: TurnCommit) -> None:
-        batches = ended_batches(claim, commit.outcome, charge=commit.charge)
+    def _command_commit(self, handle: RuntimeHandle, claim: Claim, effect: CommandEffect) -> TurnCommit:
+        return command_commit(
+            claim,
+            effect.outcome,
+            reset=effect.reset,
+            tools=effect.tools,
+            revision=handle.revision,
+            now=self._clock.now_ms(),
+        )
 
+    async def _commit(self, handle: RuntimeHandle, running: Running, commit: TurnCommit) -> None:
+        batches = ended_batches(running.claims, commit.outcome, charge=commit.charge)
+        ended = turn_ended if running.command is None else command_ended
         told = False
 
         def committed(result: CommitResult) -> None:
@@ -274,7 +383,7 @@ class TurnDriver:
             if told:
                 return  # a repeated commit, whose first answer was lost after it had been told here
             told = True
-            handle.publish(self._clock.now_ms(), _end_changes(commit, batches, result))
+            handle.publish(self._clock.now_ms(), ended(commit, batches, result))
             handle.settle_batches(batches)
 
         for delay in _STORE_RETRIES:
@@ -283,33 +392,28 @@ class TurnDriver:
                 return
             except StoreUnavailable as error:
                 # The outcome is unknown; the stamp makes it safe to try again.
-                _log.warning("session %s: commit of turn %s: %s", handle.session_id, claim.turn_id, error)
+                _log.warning("session %s: commit of turn %s: %s", handle.session_id, commit.turn_id, error)
             await self._clock.sleep(delay)
         await self._store.commit(commit, committed)
 
-    async def _give_back(self, handle: RuntimeHandle, running: _Running) -> None:
-        claim = running.claim
+    async def _give_back(self, handle: RuntimeHandle, running: Running) -> None:
+        """Give everything back; the session lease goes with the claim the turn began with, the last of them."""
+        for claim in reversed(running.claims):
+            await self._give_back_one(handle, running, claim)
+
+    async def _give_back_one(self, handle: RuntimeHandle, running: Running, claim: Claim) -> None:
+        first = claim is running.claim
 
         def abandoned(batches: tuple[Batch, ...]) -> None:
             if not batches:
                 running.lost = True
                 return
-            retracted = [
-                Change(
-                    TurnActivity(
-                        id=f"{correlation}-retracted",
-                        correlation_id=correlation,
-                        event=Retracted(correlation_id=correlation),
-                    ),
-                    claim.turn_id,
-                )
-                for correlation in running.turn.correlations
-            ]
-            handle.publish(self._clock.now_ms(), (*retracted, queue_change("abandoned", batches)))
+            shown = () if running.turn is None or not first else running.turn.correlations
+            handle.publish(self._clock.now_ms(), (*retracted(claim, shown), queue_change("abandoned", batches)))
 
         for delay in itertools.chain(_STORE_RETRIES, itertools.repeat(_STORE_RETRIES[-1])):
             try:
-                await self._store.abandon(claim, charge=not running.handing_back, then=abandoned)
+                await self._store.abandon(claim, charge=running.begun and not running.handing_back, then=abandoned)
                 return
             except StoreUnavailable as error:
                 _log.warning("session %s: giving back %s: %s", handle.session_id, claim.claim_id, error)
@@ -318,53 +422,8 @@ class TurnDriver:
             await self._clock.sleep(delay)
 
 
-def queue_change(kind: str, batches: Sequence[Batch]) -> Change:
-    """The event that tells of batches that changed their state."""
-    return Change(
-        QueueChanged(
-            kind=kind,
-            batch_ids=tuple(batch.batch_id for batch in batches),
-            batches=tuple(summary_of(batch) for batch in batches),
-        )
-    )
-
-
-def _start_changes(claim: Claim, inputs: Sequence[InputMessage]) -> tuple[Change, ...]:
-    started = TurnStarted(
-        turn_id=claim.turn_id, attempt=claim.attempt, boundary=str(Boundary.IDLE), input=tuple(inputs)
-    )
-    identity = f"{claim.turn_id}.{claim.attempt}-started"
-    return (
-        structs.replace(queue_change("claimed", claim.batches), turn_id=claim.turn_id),
-        Change(TurnActivity(id=identity, correlation_id=identity, event=started), claim.turn_id),
-    )
-
-
-_QUEUE_KINDS = {
-    BatchState.COMPLETED: "completed",
-    BatchState.CANCELLED: "cancelled",
-    BatchState.FAILED: "failed",
-}
-
-
-def _end_changes(commit: TurnCommit, batches: Sequence[Batch], result: CommitResult) -> tuple[Change, ...]:
-    turn_id = commit.turn_id
-    ended = TurnActivity(
-        id=f"{turn_id}-ended", correlation_id=f"{turn_id}-ended", event=TurnEnded(outcome=commit.outcome)
-    )
-    committed = Committed(
-        turn_id=turn_id,
-        outcome=commit.outcome,
-        messages=commit.messages,
-        usage_delta=commit.usage,
-        agent_frame_id=result.agent_frame_id,
-        turn_index=result.turn_index,
-    )
-    return (
-        structs.replace(queue_change(_QUEUE_KINDS[batches[0].state], batches), turn_id=turn_id),
-        Change(ended, turn_id),
-        Change(committed, turn_id, result.revision),
-    )
+def _cancelled(reason: str) -> Outcome:
+    return Outcome(status="cancelled", reason=reason)
 
 
 def _outcome_of(agent: asyncio.Task[None]) -> Outcome:
@@ -385,28 +444,3 @@ async def _call(agent: Agent, turn: Turn) -> None:
     except SystemExit as error:
         # asyncio would let it end the whole process, and every other turn with it.
         raise AgentError(f"the agent called exit({error.code})") from error
-
-
-async def _finish(work: Coroutine[Any, Any, _T]) -> _T:
-    """See the work through even when this task is cancelled meanwhile; the cancellation is raised afterwards."""
-    task = asyncio.create_task(work)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise
-            cancelled = True
-        except Exception:
-            break
-    if cancelled:
-        _retrieve(task)
-        raise asyncio.CancelledError
-    return task.result()
-
-
-def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Take note of a task's exception that nobody else will look at."""
-    if not task.cancelled():
-        task.exception()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import UNSET, UnsetType, structs
@@ -99,8 +99,8 @@ def batch_end(outcome: Outcome) -> BatchState:
     return _ENDS[outcome.status]
 
 
-def ended_batches(claim: Claim, outcome: Outcome, *, charge: bool) -> tuple[Batch, ...]:
-    """The claim's batches as the commit leaves them."""
+def ended_batches(claims: Iterable[Claim], outcome: Outcome, *, charge: bool) -> tuple[Batch, ...]:
+    """The claims' batches as the commit leaves them."""
     return tuple(
         structs.replace(
             batch,
@@ -109,6 +109,7 @@ def ended_batches(claim: Claim, outcome: Outcome, *, charge: bool) -> tuple[Batc
             attempts=batch.attempts if charge else batch.attempts - 1,
             error=outcome.error,
         )
+        for claim in claims
         for batch in claim.batches
     )
 

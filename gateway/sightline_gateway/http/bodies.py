@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from urllib.parse import parse_qsl
@@ -159,7 +160,7 @@ def _wrong(value: Any, shape: Any, path: str) -> Iterator[FieldError]:
 
 
 def _wrong_fields(value: dict[str, Any], struct: type[Struct], prefix: str) -> Iterator[FieldError]:
-    known = {field.encode_name: field for field in fields(struct)}
+    known = _fields_of(struct)
     for name in value:
         if name not in known and name != struct.__struct_config__.tag_field:
             yield FieldError(field=prefix + name[:_SHOWN_NAME], detail="unknown field")
@@ -168,6 +169,12 @@ def _wrong_fields(value: dict[str, Any], struct: type[Struct], prefix: str) -> I
             yield from _wrong(value[name], field.type, prefix + name)
         elif field.required:
             yield FieldError(field=prefix + name, detail="missing")
+
+
+@cache
+def _fields_of(struct: type[Struct]) -> dict[str, FieldInfo]:
+    """The struct's fields by their names on the wire. Resolving annotations is slow, and they do not change."""
+    return {field.encode_name: field for field in fields(struct)}
 
 
 def _struct_for(value: Any, shape: Any) -> type[Struct] | None:
@@ -199,7 +206,7 @@ def _parts(shape: Any) -> Iterator[Any]:
 
 def parse_query(raw: bytes, shape: type[_T]) -> _T:
     """A query string as a `shape`; every value is text, converted by the field's type. Raises like `object_from`."""
-    known = {field.encode_name: field for field in fields(shape)}
+    known = _fields_of(shape)
     try:
         pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
     except (UnicodeDecodeError, ValueError):

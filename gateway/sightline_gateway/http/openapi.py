@@ -122,6 +122,9 @@ def _answers(operation: Operation, schema_of: dict[int, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = {"description": operation.summary}
         if shape is not None:
             answer["content"] = {"application/json": {"schema": schema_of[id(shape)]}}
+            if operation.media:
+                binary = {"schema": {"type": "string", "format": "binary"}}
+                answer["content"] = dict.fromkeys(operation.media, binary)
             if operation.streams:
                 answer["content"] |= _STREAM
         if operation.method != "GET" and status != 204:

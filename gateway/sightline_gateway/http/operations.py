@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ __all__ = [
     "NoQuery",
     "Operation",
     "check_session_id",
+    "conditional",
+    "matches",
     "response_of",
     "serve",
 ]
@@ -72,7 +75,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     """One method of one path.
 
     `answers` maps each good status to the type of its body, `problems` lists the codes it may refuse with. `headers`:
-    request headers with a meaning of their own; `streams`: the answer may also be an event stream.
+    request headers with a meaning of their own; `streams`: the answer may also be an event stream; `media`: what a good
+    answer is when it is not JSON.
     """
 
     method: str
@@ -85,6 +89,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     streams: bool = False
+    media: tuple[str, ...] = ()
 
 
 def check_session_id(session_id: str) -> str:
@@ -125,6 +130,22 @@ async def serve(operation: Operation, gateway: Gateway, request: Request) -> Res
         )
     )
     return response_of(answer)
+
+
+def conditional(call: Call, body: Any) -> Answer:
+    """The body with a tag of its content; nothing but the tag for who has it already."""
+    content = msgspec.json.encode(body)
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    # no-cache: keep it, but ask again.
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    return Answer(304, None, headers) if matches(call, tag) else Answer(200, content, headers)
+
+
+def matches(call: Call, tag: str) -> bool:
+    """Whether the client says that it has what goes by this tag."""
+    given = call.headers.getlist("if-none-match")
+    tags = {part.strip().removeprefix("W/") for line in given for part in line.split(",")}
+    return tag in tags or "*" in tags
 
 
 async def _gone(request: Request) -> None:

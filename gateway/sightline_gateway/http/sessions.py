@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field, structs
@@ -10,7 +9,7 @@ from msgspec import Meta, Struct, field, structs
 from sightline.errors import SessionExists
 from sightline.observation.model import Observation
 from sightline.session.model import MessagePage, SessionPage
-from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation
+from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation, matches
 from sightline_gateway.problems import ProblemError
 
 __all__ = ["OPERATIONS", "SessionId"]
@@ -95,19 +94,28 @@ async def observe(call: Call) -> Answer:
     tag = f'"{view.cursor}.{query.messages}"'
     # no-cache: keep it, but ask again. The stream is for those who do not want to ask.
     headers = {"ETag": tag, "Cache-Control": "no-cache"}
-    if _matches(call.headers.getlist("if-none-match"), tag):
+    if matches(call, tag):
         return Answer(304, None, headers)
     return Answer(200, view, headers)
-
-
-def _matches(given: Sequence[str], tag: str) -> bool:
-    tags = {part.strip().removeprefix("W/") for line in given for part in line.split(",")}
-    return tag in tags or "*" in tags
 
 
 async def messages(call: Call) -> Answer:
     query: MessagesQuery = call.query
     return Answer(200, await call.gateway.kernel.page_messages(call.session_id, before=query.before, limit=query.limit))
+
+
+async def attachment(call: Call) -> Answer:
+    """A picture, by what it holds: who has it once has it for good."""
+    found, data = await call.gateway.kernel.attachment(call.session_id, call.path["attachment_id"])
+    tag = f'"{found.attachment_id}"'
+    headers = {
+        "ETag": tag,
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+    if matches(call, tag):
+        return Answer(304, None, headers)
+    return Answer(200, data, {**headers, "Content-Type": found.media_type})
 
 
 async def delete(call: Call) -> Answer:
@@ -165,6 +173,16 @@ OPERATIONS = (
         query=MessagesQuery,
         answers={200: MessagePage},
         problems=("invalid_field", *_GONE),
+    ),
+    Operation(
+        method="GET",
+        path=f"{_ONE}/attachments/{{attachment_id}}",
+        summary="A picture that a message shows",
+        handle=attachment,
+        answers={200: str, 304: None},
+        media=("image/png", "image/jpeg", "image/gif", "image/webp", "application/octet-stream"),
+        problems=("invalid_field", "attachment_not_found", *_GONE),
+        headers=("If-None-Match",),
     ),
     Operation(
         method="DELETE",

@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType, structs
+from msgspec import Meta, Struct, structs
 
-from sightline.kernel import Kernel
-from sightline.queue.model import (
-    Batch,
-    DeliveryPolicy,
-    Draft,
-    Group,
-    SlotPolicy,
-    TextItem,
-    TurnInput,
-    TurnInputPayload,
-)
-from sightline_gateway.http.operations import APPLIED_THROUGH, KEY_FORM, Answer, Call, Operation
+from sightline.queue.model import Batch, DeliveryPolicy, Draft, Group, SlotPolicy, TurnInputPayload
+from sightline_gateway.http.inputs import InputItems, Text, input_of, shown, shown_all
+from sightline_gateway.http.operations import APPLIED_THROUGH, KEY_FORM, Answer, Call, Operation, conditional
+from sightline_gateway.http.writing import idempotency_key, preferred_wait, until_ended
 from sightline_gateway.problems import ProblemError
 
 __all__ = ["OPERATIONS"]
 
-_KEY = re.compile(KEY_FORM, re.ASCII)
-_WAIT = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?:;.*)?", re.ASCII)
-_MAX_WAIT = 60
-
 Time = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Key = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^{KEY_FORM}(?!\n)$")]
 Reason = Annotated[str, Meta(max_length=1_000)]
-Text = Annotated[str, Meta(min_length=1)]
-
-
-class InputItems(Struct, forbid_unknown_fields=True):
-    """Items in order. Pictures (`image_ref`, `image_blobs`) are not taken yet."""
-
-    items: Annotated[list[TextItemIn | ImageItemIn], Meta(min_length=1, max_length=256)]
-    image_blobs: dict[str, str] | UnsetType = UNSET
-
-
-class TextItemIn(Struct, forbid_unknown_fields=True, tag="text", tag_field="type"):
-    text: str
-
-
-class ImageItemIn(Struct, forbid_unknown_fields=True, tag="image_ref", tag_field="type"):
-    id: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class GroupKey(Struct, forbid_unknown_fields=True):
@@ -108,11 +78,12 @@ class CancelAnswer(Struct, frozen=True):
 
 async def post_turn(call: Call) -> Answer:
     body: PostTurn = call.body
+    key = idempotency_key(call)
     written = await call.gateway.kernel.enqueue(
         Draft(
             session_id=call.session_id,
-            payloads=(TurnInputPayload(_input_of(body.input)),),
-            source_key=_source_key(call),
+            payloads=(TurnInputPayload(input_of(body.input)),),
+            source_key=None if key is None else f"host:{key}",
             delivery_policy=body.delivery_policy,
             slot_policy=body.slot_policy,
             merge_key=Group(body.merge_key.group) if isinstance(body.merge_key, GroupKey) else body.merge_key,
@@ -127,78 +98,26 @@ async def post_turn(call: Call) -> Answer:
     status = 200 if written.replayed else 202
     if written.replayed:
         headers["Idempotency-Replayed"] = "true"
-    wait = _preferred_wait(call)
+    wait = preferred_wait(call)
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait}"
-        batch = await _ended(call, batch, wait)
+        batch = await until_ended(call, batch, wait)
         status = status if batch.state.is_open else 200
     return Answer(status, _batch_answer(batch, written.applied_through), headers)
 
 
-async def _ended(call: Call, batch: Batch, seconds: int) -> Batch:
-    """The batch once it has ended; or as it is when time is up, the server has drained, or nobody waits any more."""
-    kernel: Kernel = call.gateway.kernel
-    ended = asyncio.create_task(kernel.wait_for_batch(call.session_id, batch.batch_id, seconds))
-    others: list[asyncio.Task[Any]] = [
-        asyncio.create_task(call.gateway.drained.wait()),
-        asyncio.create_task(call.gone()),
-    ]
-    try:
-        await asyncio.wait((ended, *others), return_when=asyncio.FIRST_COMPLETED)
-        if ended.done():
-            return ended.result()
-        return await kernel.get_batch(call.session_id, batch.batch_id)
-    finally:
-        for task in (ended, *others):
-            task.cancel()
-        await asyncio.gather(ended, *others, return_exceptions=True)
-
-
 def _batch_answer(batch: Batch, applied_through: str) -> BatchAnswer:
-    return BatchAnswer(**structs.asdict(batch), applied_through=applied_through)
-
-
-def _input_of(given: str | InputItems) -> TurnInput:
-    if isinstance(given, str):
-        return TurnInput((TextItem(given),))
-    if given.image_blobs is not UNSET or any(isinstance(item, ImageItemIn) for item in given.items):
-        raise ProblemError("not_implemented", "pictures in input are not taken yet", field="input")
-    texts = tuple(TextItem(item.text) for item in given.items if isinstance(item, TextItemIn))
-    if not any(item.text for item in texts):
-        raise ProblemError("invalid_field", "input: the items hold no text", field="input")
-    return TurnInput(texts)
-
-
-def _source_key(call: Call) -> str | None:
-    keys = call.headers.getlist("idempotency-key")
-    if not keys:
-        return None
-    if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
-        raise ProblemError(
-            "invalid_field",
-            "Idempotency-Key must be one header of 1 to 255 printable ASCII characters",
-            field="Idempotency-Key",
-        )
-    return f"host:{keys[0]}"
-
-
-def _preferred_wait(call: Call) -> int | None:
-    """Seconds of `Prefer: wait=N`; a preference that cannot be read is not a refusal, it is just not applied."""
-    for preference in ",".join(call.headers.getlist("prefer")).split(","):
-        match = _WAIT.fullmatch(preference)
-        if match:
-            return min(int(match[1]), _MAX_WAIT)
-    return None
+    return BatchAnswer(**structs.asdict(shown(batch)), applied_through=applied_through)
 
 
 async def list_queue(call: Call) -> Answer:
     query: QueueQuery = call.query
     batches = await call.gateway.kernel.list_batches(call.session_id, pending_only=query.state == "pending")
-    return Answer(200, Queue(batches))
+    return conditional(call, Queue(shown_all(batches)))
 
 
 async def get_batch(call: Call) -> Answer:
-    return Answer(200, await call.gateway.kernel.get_batch(call.session_id, call.path["batch_id"]))
+    return conditional(call, shown(await call.gateway.kernel.get_batch(call.session_id, call.path["batch_id"])))
 
 
 async def cancel_batch(call: Call) -> Answer:
@@ -209,7 +128,7 @@ async def cancel_batch(call: Call) -> Answer:
 async def cancel_from(call: Call) -> Answer:
     query: CancelQuery = call.query
     cancelled, kept, cursor = await call.gateway.kernel.cancel_from(call.session_id, query.start)
-    return Answer(200, CancelledRange(cancelled, kept, cursor), {APPLIED_THROUGH: cursor})
+    return Answer(200, CancelledRange(shown_all(cancelled), shown_all(kept), cursor), {APPLIED_THROUGH: cursor})
 
 
 async def cancel_turn(call: Call) -> Answer:
@@ -237,7 +156,7 @@ OPERATIONS = (
         handle=post_turn,
         body=PostTurn,
         answers={202: BatchAnswer, 200: BatchAnswer},
-        problems=(*_BODY, *_GONE, "idempotency_key_reused", "queue_full", "draining", "not_implemented"),
+        problems=(*_BODY, *_GONE, "idempotency_key_reused", "queue_full", "draining"),
         headers=("Idempotency-Key", "Prefer"),
     ),
     Operation(
@@ -246,7 +165,8 @@ OPERATIONS = (
         summary="The session's queue, in order",
         handle=list_queue,
         query=QueueQuery,
-        answers={200: Queue},
+        answers={200: Queue, 304: None},
+        headers=("If-None-Match",),
         problems=("invalid_field", *_GONE),
     ),
     Operation(
@@ -254,7 +174,8 @@ OPERATIONS = (
         path=_QUEUE + "/{batch_id}",
         summary="One batch, also when it has ended",
         handle=get_batch,
-        answers={200: Batch},
+        answers={200: Batch, 304: None},
+        headers=("If-None-Match",),
         problems=("invalid_field", "batch_not_found", *_GONE),
     ),
     Operation(

@@ -247,7 +247,7 @@ async def test_work_that_arrived_before_the_deletion_was_accepted_and_is_gone_wi
         await world.kernel.delete_session("s")
         gate.open()
         assert (await writing).batch.state is BatchState.PENDING
-        assert await world.kernel.claimable_sessions(10) == ()
+        assert await world.store.claimable_sessions(world.clock.now_ms(), 10) == ()
 
 
 async def test_deleting_one_session_does_not_disturb_the_loading_of_another() -> None:

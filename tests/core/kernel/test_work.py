@@ -12,7 +12,7 @@ from sightline.kernel import Limits
 from sightline.observation.cursor import parse
 from sightline.queue.model import Batch, BatchState
 from sightline.testing.clock import settled
-from sightline.turn.agent import Turn
+from sightline.turn.agent import Agent, Turn
 from tests.core.worlds import Puppet, draft, running, watch
 
 pytestmark = pytest.mark.anyio
@@ -87,6 +87,20 @@ async def test_work_that_was_stored_though_its_caller_was_told_otherwise_is_run_
         assert (await world.view()).queue == ()
 
 
+@pytest.mark.parametrize("agent", [nothing, None], ids=["runs work", "runs none"])
+async def test_a_cancel_of_which_nothing_was_heard_does_not_leave_its_work_in_view(agent: Agent | None) -> None:
+    async with running(agent) as world:
+        watched = await watch(world)
+        written = await world.send("later", available_at_ms=world.clock.now_ms() + 3_600_000)
+        world.faults.fail_after("cancel_batch", told=False)
+        world.faults.fail_before("load_session")
+        with pytest.raises(StoreUnavailable):
+            await world.kernel.cancel_batch("s", written.batch.batch_id)
+        await world.clock.run_for(60.0)
+        assert watched.handle.observe().queue == ()
+        assert isinstance(watched.opening.subscription.take(1), str), "observers are told that they missed something"
+
+
 async def test_delayed_work_begins_at_its_time() -> None:
     puppet = Puppet()
     async with running(puppet, limits=Limits(poll_interval=1_000.0)) as world:
@@ -116,6 +130,83 @@ async def test_a_kernel_without_an_agent_accepts_and_shows_work_and_runs_none() 
         assert (view.status, len(view.queue), world.kernel.running_turns) == ("queued", 1, 0)
         assert (await world.kernel.cancel_turn("s"))[0].state == "none"
         await world.kernel.drain(1.0)
+
+
+async def test_a_turn_that_leaves_nothing_open_is_not_followed_by_another_claim() -> None:
+    async with running(nothing) as world:
+        await world.send("work")
+        await world.clock.run_for(10.0)
+        assert world.faults.calls.count("claim") == 1
+
+
+async def test_a_turn_that_leaves_work_behind_is_followed_by_the_next_at_once() -> None:
+    puppet = Puppet()
+    limits = Limits(poll_interval=1_000.0, concurrency=1)
+    async with running(puppet, limits=limits, start=False) as world:
+        for text in ("one", "two"):
+            await world.send(text)
+        await world.kernel.start()
+        for _ in range(2):
+            await puppet.ends()
+        assert [turn.input[0].content for turn in puppet.turns] == ["one", "two"]
+        assert world.faults.calls.count("claim") == 2
+
+
+async def test_work_that_arrives_while_the_last_turn_ends_is_run_at_once() -> None:
+    puppet = Puppet()
+    async with running(puppet, limits=Limits(poll_interval=1_000.0)) as world:
+        await world.send("one")
+        gate = world.faults.hold_answer("commit")
+        await puppet.ends()
+        await gate.reached.wait()
+        async with world.kernel.opened("s") as handle:
+            assert not handle.has_open_work
+        await world.send("two")
+        gate.open()
+        await settled()
+        assert [turn.input[0].content for turn in puppet.turns] == ["one", "two"]
+
+
+async def test_a_look_for_work_finds_more_sessions_than_can_run_and_no_more_than_that() -> None:
+    names = tuple(f"s{number}" for number in range(9))
+    async with running(Puppet(), session_ids=names, limits=Limits(concurrency=2), start=False) as world:
+        for name in names:
+            await world.store.enqueue(
+                draft("work", session_id=name), batch_id=name, now=world.clock.now_ms(), max_open=9, then=lambda _: None
+            )
+        await world.kernel.start()
+        await settled()
+        assert world.kernel.running_turns == 2
+        runner = world.kernel._runner
+        assert runner is not None
+        assert runner.waiting == 6
+
+
+async def test_work_that_comes_due_between_the_two_questions_of_a_look_is_not_left_to_the_poll() -> None:
+    puppet = Puppet()
+    async with running(puppet, limits=Limits(poll_interval=1_000.0)) as world:
+        gate = world.faults.hold_answer("claimable_sessions")
+        await world.send("soon", available_at_ms=world.clock.now_ms() + 10)
+        world.clock.advance(0.02)
+        gate.open()
+        await world.clock.run_for(0.01)
+        assert len(puppet.turns) == 1
+        await puppet.ends()
+
+
+async def test_who_is_woken_for_delayed_work_a_moment_early_looks_again() -> None:
+    puppet = Puppet()
+    async with running(puppet, limits=Limits(poll_interval=1_000.0)) as world:
+        await world.send("soon", available_at_ms=world.clock.now_ms() + 10)
+        world.clock.advance(0.009)
+        gate = world.faults.hold_answer("next_due")
+        world.kernel._runner.poke("a moment early")  # type: ignore[union-attr]
+        await settled()
+        world.clock.advance(0.002)
+        gate.open()
+        await settled()
+        assert len(puppet.turns) == 1
+        await puppet.ends()
 
 
 async def test_many_sessions_take_their_turns_within_the_permits() -> None:
@@ -266,16 +357,20 @@ async def test_a_kernel_that_was_never_started_can_be_stopped() -> None:
 
 
 async def test_work_that_ends_while_the_store_is_asked_for_it_is_not_waited_for_in_vain() -> None:
-    """The end may come between the question and the answer, in one step of the loop."""
-    puppet = Puppet()
-    async with running(puppet) as world:
-        written = await world.send("work")
+    """The end may come between the question and the answer, in one step of the loop.
+
+    Asked it is only for what the view does not show: here for work that came past this kernel.
+    """
+    async with running(None) as world:
+        written = await world.store.enqueue(
+            draft("work"), batch_id="b", now=world.clock.now_ms(), max_open=9, then=lambda _: None
+        )
         asked = world.store.get_batch
 
         async def ends_behind_the_answer(session_id: str, batch_id: str) -> Batch:
             answer = await asked(session_id, batch_id)
-            handle = await world.kernel._handle(session_id)
-            handle.settle_batches([structs.replace(answer, state=BatchState.COMPLETED)])
+            async with world.kernel.opened(session_id) as handle:
+                handle.settle_batches([structs.replace(answer, state=BatchState.COMPLETED)])
             return answer
 
         world.store.get_batch = ends_behind_the_answer  # type: ignore[method-assign]

@@ -98,6 +98,10 @@ def test_a_claim_that_has_just_expired_no_longer_holds() -> None:
     assert taken(candidate(1, held_until=NOW)) == [1]
 
 
+def test_work_that_a_turn_has_taken_before_is_not_delayed_any_more() -> None:
+    assert taken(candidate(1, available_at_ms=NOW + 1, turn_id="t"), candidate(2)) == [1]
+
+
 def test_delayed_work_is_eligible_at_its_time_and_the_earliest_is_named() -> None:
     later, sooner = candidate(1, available_at_ms=NOW + 9), candidate(2, available_at_ms=NOW + 4)
     nothing = select((later, sooner), Boundary.IDLE, 64, NOW)

@@ -45,6 +45,13 @@ def test_a_lane_in_use_is_nobody_elses_until_its_lease_has_expired() -> None:
     assert granted(lane, "you", now=NOW + 100).generation == 2
 
 
+def test_a_generation_is_settled_when_nobody_has_the_lane_or_the_next_one_has() -> None:
+    assert Lane().settled_generation == 0
+    assert held(LEASE).settled_generation == 0
+    assert held(LEASE).released().settled_generation == 1
+    assert held(granted(held(LEASE), "you", now=NOW + 100)).settled_generation == 1
+
+
 def test_an_owner_begins_again_whenever_it_likes_as_another_generation() -> None:
     again = granted(held(LEASE))
     assert again.generation == 2

@@ -19,6 +19,7 @@ from sightline.queue.model import BatchState
 from sightline.session.model import NewSession
 from sightline.stores.sqlite import SqliteStore, migrate
 from sightline.stores.sqlite.connection import Synchronous
+from sightline.stores.sqlite.rows import BATCH_COLUMNS
 from sightline.stores.sqlite.statements import MIGRATIONS, QUERIES, split
 from sightline.testing.conformance.steps import (
     NOW,
@@ -324,6 +325,13 @@ def test_every_statement_fits_the_schema(tmp_path: Path) -> None:
                 raise AssertionError(f"{name}: {error}") from error
 
 
+def test_a_batch_is_read_from_the_first_columns_of_its_table(tmp_path: Path) -> None:
+    migrate(tmp_path / "store.db")
+    with closing(sqlite3.connect(tmp_path / "store.db")) as db:
+        columns = [row[1] for row in db.execute("PRAGMA table_info(batches)")]
+    assert tuple(columns[: len(BATCH_COLUMNS)]) == BATCH_COLUMNS
+
+
 def test_every_statement_is_used_somewhere() -> None:
     folder = Path(SqliteStore.__init__.__code__.co_filename).parent
     code = "".join(path.read_text() for path in folder.glob("*.py"))
@@ -343,7 +351,7 @@ def test_every_statement_is_used_somewhere() -> None:
         "complete_batch",
         "claimed_batch",
         "batch_of_turn",
-        "count_open",
+        "close_batches",
         "get_key",
         "get_lane",
         "get_head",

@@ -39,7 +39,6 @@ def spoken(**fields: Any) -> dict[str, Any]:
         {"now": 99},
         {"title": "other"},
         {"charge": False},
-        {"lease": LEASE},
         {"completions": (structs.replace(HELD, claim_id="other", lease_token="other"),)},
         spoken(message_id="other"),
         spoken(at_ms=99),
@@ -54,6 +53,7 @@ def test_another_attempt_that_says_the_same_is_the_same(change: dict[str, Any]) 
 @pytest.mark.parametrize(
     "change",
     [
+        {"lease": LEASE},
         {"outcome": Outcome(status="completed")},
         {"outcome": Outcome(status="failed", error=Failure("agent_error", "other"))},
         {"messages": ()},

@@ -123,10 +123,10 @@ def test_a_turn_that_ended_well_and_said_nothing_leaves_no_message() -> None:
 def test_the_outcome_decides_how_the_work_ends(status: Any, state: BatchState) -> None:
     outcome = Outcome(status=status, error=Failure("x", "y") if status == "failed" else UNSET)
     assert batch_end(outcome) is state
-    [ended] = ended_batches(claim(batch("a", attempts=2)), outcome, charge=True)
+    [ended] = ended_batches([claim(batch("a", attempts=2))], outcome, charge=True)
     assert (ended.state, ended.turn_id, ended.attempts, ended.error) == (state, "t", 2, outcome.error)
 
 
 def test_an_attempt_that_did_not_run_is_not_counted() -> None:
-    [ended] = ended_batches(claim(batch("a", attempts=4)), DONE, charge=False)
+    [ended] = ended_batches([claim(batch("a", attempts=4))], DONE, charge=False)
     assert ended.attempts == 3

@@ -82,7 +82,9 @@ def next_due(state: State, now: int) -> int | None:
             row.batch.available_at_ms
             for session in state.sessions.values()
             for row in session.open_rows()
-            if row.batch.state is BatchState.PENDING and row.batch.available_at_ms > max(row.batch.enqueued_at_ms, now)
+            if row.batch.state is BatchState.PENDING
+            and row.batch.turn_id is UNSET
+            and row.batch.available_at_ms > max(row.batch.enqueued_at_ms, now)
         ),
         default=None,
     )

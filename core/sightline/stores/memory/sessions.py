@@ -63,6 +63,7 @@ def load_session(state: State, session_id: str, newest: int) -> SessionState:
         messages=tuple(kept),
         truncated=len(kept) < len(session.messages),
         open_batches=tuple(row.batch for row in session.open_rows()),
+        generation=session.lane.settled_generation,
     )
 
 

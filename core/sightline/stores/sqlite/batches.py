@@ -11,7 +11,7 @@ from sightline.queue.model import Batch, Draft, Enqueued
 from sightline.queue.rules import End, end_of, new_batch, replayed_batch
 from sightline.stores.sqlite.connection import Connection
 from sightline.stores.sqlite.rows import batch_of, decode, text
-from sightline.stores.sqlite.sessions import absent, require_session
+from sightline.stores.sqlite.sessions import require_session
 from sightline.stores.sqlite.statements import first, run
 
 __all__ = [
@@ -27,17 +27,28 @@ __all__ = [
 ]
 
 
+_MOST = 2**53
+
+
 def enqueue(db: Connection, draft: Draft, fingerprint: str, batch_id: str, now: int, max_open: int) -> Enqueued:
     session_id, source_key = draft.session_id, draft.source_key
     key = None if source_key is None else first(db, "get_key", session_id=session_id, source_key=source_key)
     if key is not None and key["content_hash"] is not None:
         return _replay(db, draft, fingerprint, key, now)
     cancelled = key is not None
-    if not cancelled and first(db, "count_open", session_id=session_id, most=max_open)[0] >= max_open:
+    opened = 0 if cancelled else 1
+    touched = run(
+        db,
+        "touch_session",
+        session_id=session_id,
+        now=now,
+        touched=db.last_touch + 1,
+        opened=opened,
+        most=max_open if opened else _MOST,
+    )
+    if touched.rowcount != 1:
         require_session(db, session_id)
         raise QueueFull(session_id, max_open)
-    if run(db, "touch_session", session_id=session_id, now=now, touched=db.last_touch + 1).rowcount != 1:
-        raise absent(db, session_id)
     db.touch()
     batch = new_batch(draft, batch_id=batch_id, enqueue_seq=0, now=now, cancelled=cancelled)
     inserted = run(

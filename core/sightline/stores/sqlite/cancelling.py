@@ -83,4 +83,5 @@ def _ask(db: Connection, row: sqlite3.Row, reason: str, now: int) -> Cancellatio
 
 def _cancel(db: Connection, row: sqlite3.Row, now: int) -> Batch:
     run(db, "cancel_batch", enqueue_seq=row["enqueue_seq"], now=now)
+    run(db, "close_batches", session_id=row["session_id"], closed=1)
     return batch_of(row, state=BatchState.CANCELLED, turn_id=row["turn_id"], attempts=row["attempts"])

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from sightline.errors import ClaimExpired, LeaseLost
 from sightline.queue.claiming import Candidate, select
-from sightline.queue.model import Batch, BatchState, Boundary, Claim, NothingClaimed
+from sightline.queue.model import Batch, BatchState, Boundary, Claim, NothingClaimed, SlotPolicy
 from sightline.session.leasing import Lane, acquired, is_lost
 from sightline.session.model import LaneBusy, LeaseRequest, SessionLease
 from sightline.stores.sqlite.connection import Connection
@@ -47,7 +47,8 @@ def claim(
         return NothingClaimed("lane_busy", granted.expires_at_ms)
     if isinstance(lease, LeaseRequest) and granted is not None:
         write_lease(db, granted)
-    head, rows = chosen[0], chosen
+    rows, before = chosen
+    head = rows[0]
     claim_id = f"qwc:{head['enqueue_seq']}:{head['fencing'] + 1}"
     the_turn = head["turn_id"] or turn_id
     for row in rows:
@@ -64,7 +65,8 @@ def claim(
             enqueue_seq=row["enqueue_seq"],
         )
     batches = tuple(
-        batch_of(row, state=BatchState.CLAIMED, turn_id=the_turn, attempts=row["attempts"] + 1) for row in rows
+        structs.replace(batch, state=BatchState.CLAIMED, turn_id=the_turn, attempts=batch.attempts + 1)
+        for batch in before
     )
     requests = (row["cancel_requested"] for row in rows)
     return Claim(
@@ -105,28 +107,32 @@ def _select(
     now: int,
     generation: int | None,
     batch_ids: Sequence[str] | None,
-) -> list[sqlite3.Row] | NothingClaimed:
+) -> tuple[list[sqlite3.Row], tuple[Batch, ...]] | NothingClaimed:
+    """The rows to take and the batches they are, by sequence."""
     rows = _candidates(db, session_id, limit, now, generation)
     candidates = [Candidate(batch_of(row), row["claim_expires_at_ms"], row["claim_generation"]) for row in rows]
     chosen = select(candidates, boundary, limit, now, generation=generation, only=batch_ids)
     if isinstance(chosen, NothingClaimed):
         return chosen
-    if len(chosen) == len(rows):
-        return rows
-    taken = {batch.batch_id for batch in chosen}
-    return [row for row in rows if row["batch_id"] in taken]
+    if len(chosen) < len(rows):
+        taken = {batch.batch_id for batch in chosen}
+        rows = [row for row in rows if row["batch_id"] in taken]
+    return rows, chosen
 
 
 def _candidates(db: Connection, session_id: str, limit: int, now: int, generation: int | None) -> list[sqlite3.Row]:
-    """The rows that could matter, by sequence."""
+    """The rows that could matter, by sequence: the head alone, unless others could come with it."""
     asked = {"session_id": session_id, "now": now, "generation": generation}
-    rows = run(db, "claim_candidates", limit=max(limit, 1), **asked).fetchall()
+    rows = run(db, "claim_candidates", limit=1, **asked).fetchall()
     if not rows:
         reasons = first(db, "a_held_batch", **asked), first(db, "soonest_batch", session_id=session_id)
         return [row for row in reasons if row is not None]
-    if rows[0]["turn_id"] is not None:
+    head = rows[0]
+    if head["turn_id"] is not None:
         # A turn is taken again whole, however far apart its members stand and whatever the limit.
-        rows = run(db, "turn_candidates", turn_id=rows[0]["turn_id"], **asked).fetchall()
+        return run(db, "turn_candidates", turn_id=head["turn_id"], **asked).fetchall()
+    if head["slot_policy"] == SlotPolicy.JOIN and limit > 1:
+        return run(db, "claim_candidates", limit=limit, **asked).fetchall()
     return rows
 
 

@@ -12,7 +12,7 @@ from sightline.session.rules import add_usage
 from sightline.stores.sqlite.connection import Connection
 from sightline.stores.sqlite.rows import decode, text
 from sightline.stores.sqlite.sessions import absent
-from sightline.stores.sqlite.statements import QUERIES, first, run
+from sightline.stores.sqlite.statements import first, run, run_all
 from sightline.turn.commit import CommitResult, TurnCommit
 from sightline.turn.rules import batch_end
 
@@ -77,7 +77,7 @@ def _write_turn(db: Connection, commit: TurnCommit, head: sqlite3.Row, digest: s
         for seq, message in enumerate(commit.messages, count + 1)
     ]
     if rows:
-        db.executemany(QUERIES["insert_message"], rows)
+        run_all(db, "insert_message", rows)
     step = 1 if commit.advances else 0
     result = CommitResult(
         revision=head["revision"] + step,
@@ -98,6 +98,7 @@ def _write_turn(db: Connection, commit: TurnCommit, head: sqlite3.Row, digest: s
         title=commit.title,
         now=commit.now,
         touched=db.touch(),
+        closed=sum(len(completion.batch_ids) for completion in commit.completions),
         release=commit.lease is not None,
     )
     run(

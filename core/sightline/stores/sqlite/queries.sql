@@ -28,7 +28,7 @@ VALUES (:session_id, 0, 0, 0, :agent_frame_id, :policy, :metadata, :usage, :tool
 
 -- name: get_session
 SELECT session_id, revision, turn_index, message_count, agent_frame_id, policy, metadata, usage, tools, title, created_at_ms,
-    updated_at_ms
+    updated_at_ms, lease_generation, lease_owner_id
 FROM sessions WHERE session_id = :session_id;
 
 -- name: get_lane
@@ -45,8 +45,13 @@ UPDATE sessions SET lease_owner_id = NULL, lease_token = NULL, lease_expires_at_
 WHERE session_id = :session_id AND lease_generation = :generation AND lease_token = :lease_token;
 
 -- name: touch_session
--- Work came. No row: there is no such session.
-UPDATE sessions SET updated_at_ms = :now, touched = :touched WHERE session_id = :session_id;
+-- Work came, to be open or (cancelled before it came) not. No row: there is no such session, or its queue is full.
+UPDATE sessions SET updated_at_ms = :now, touched = :touched, open_batches = open_batches + :opened
+WHERE session_id = :session_id AND open_batches + :opened <= :most;
+
+-- name: close_batches
+-- So many batches ended otherwise than by a commit.
+UPDATE sessions SET open_batches = open_batches - :closed WHERE session_id = :session_id;
 
 -- name: get_head
 -- All that a commit has to know before it writes: head, lane, and the stamp of this turn if there is one.
@@ -68,7 +73,14 @@ WHERE :status IS NULL
     OR (:status = 'idle' AND claimed = 0 AND pending = 0)
 ORDER BY touched DESC LIMIT :limit;
 
+-- name: delete_batches
+DELETE FROM batches WHERE session_id = :session_id;
+
+-- name: delete_keys
+DELETE FROM source_keys WHERE session_id = :session_id;
+
 -- name: delete_session
+-- Messages and stamps go with it.
 DELETE FROM sessions WHERE session_id = :session_id;
 
 -- name: fence_session
@@ -77,7 +89,7 @@ INSERT INTO deleted_sessions (session_id, deleted_at_ms) VALUES (:session_id, :n
 -- name: update_head
 UPDATE sessions SET revision = :revision, turn_index = :turn_index, message_count = :message_count, usage = :usage,
     tools = coalesce(:tools, tools), title = CASE WHEN :reset THEN '' WHEN title = '' THEN :title ELSE title END,
-    updated_at_ms = :now, touched = :touched,
+    updated_at_ms = :now, touched = :touched, open_batches = open_batches - :closed,
     lease_owner_id = CASE WHEN :release THEN NULL ELSE lease_owner_id END,
     lease_token = CASE WHEN :release THEN NULL ELSE lease_token END,
     lease_expires_at_ms = CASE WHEN :release THEN 0 ELSE lease_expires_at_ms END
@@ -115,10 +127,6 @@ UPDATE source_keys SET used_at_ms = max(used_at_ms, :now) WHERE session_id = :se
 -- name: batch_by_id
 SELECT * FROM batches WHERE batch_id = :batch_id AND session_id = :session_id;
 
--- name: count_open
--- No further than it matters.
-SELECT count(*) FROM (SELECT 1 FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL LIMIT :most);
-
 -- name: open_batches
 SELECT * FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL ORDER BY enqueue_seq;
 
@@ -129,13 +137,14 @@ SELECT * FROM batches WHERE session_id = :session_id AND ended_at_ms IS NULL AND
 -- The rows a claim could take, by the same words as claiming.Candidate.is_eligible; the rules decide among them. A null
 -- generation, on either side, compares to nothing.
 SELECT * FROM batches
-WHERE session_id = :session_id AND ended_at_ms IS NULL AND available_at_ms <= :now AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> :generation)
+WHERE session_id = :session_id AND ended_at_ms IS NULL AND (available_at_ms <= :now OR turn_id IS NOT NULL)
+    AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> :generation)
 ORDER BY enqueue_seq LIMIT :limit;
 
 -- name: turn_candidates
 -- The same for the members of a turn that was begun before: it is taken again whole.
 SELECT * FROM batches
-WHERE session_id = :session_id AND ended_at_ms IS NULL AND turn_id = :turn_id AND available_at_ms <= :now AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> :generation)
+WHERE session_id = :session_id AND ended_at_ms IS NULL AND turn_id = :turn_id AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> :generation)
 ORDER BY enqueue_seq;
 
 -- name: soonest_batch
@@ -199,7 +208,7 @@ SELECT * FROM (
 -- What was claimed under a lease that ended is free as well.
 SELECT EXISTS (
     SELECT 1 FROM batches JOIN sessions USING (session_id)
-    WHERE session_id = :session_id AND ended_at_ms IS NULL AND available_at_ms <= :now
+    WHERE session_id = :session_id AND ended_at_ms IS NULL AND (available_at_ms <= :now OR turn_id IS NOT NULL)
         AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> lease_generation
             OR (claim_generation IS NOT NULL AND lease_expires_at_ms <= :now))
 );
@@ -213,14 +222,15 @@ WITH RECURSIVE busy (id) AS (
 )
 SELECT id FROM busy WHERE id IS NOT NULL AND EXISTS (
     SELECT 1 FROM batches JOIN sessions USING (session_id)
-    WHERE session_id = busy.id AND ended_at_ms IS NULL AND available_at_ms <= :now
+    WHERE session_id = busy.id AND ended_at_ms IS NULL AND (available_at_ms <= :now OR turn_id IS NOT NULL)
         AND (state = 'pending' OR claim_expires_at_ms <= :now OR claim_generation <> lease_generation
             OR (claim_generation IS NOT NULL AND lease_expires_at_ms <= :now))
 ) LIMIT :limit;
 
 -- name: next_due
 SELECT min(available_at_ms) FROM batches
-WHERE ended_at_ms IS NULL AND available_at_ms > enqueued_at_ms AND available_at_ms > :now AND state = 'pending';
+WHERE ended_at_ms IS NULL AND available_at_ms > enqueued_at_ms AND available_at_ms > :now AND state = 'pending'
+    AND turn_id IS NULL;
 
 -- name: ended_batches
 SELECT * FROM batches WHERE ended_at_ms IS NOT NULL AND ended_at_ms < :before ORDER BY ended_at_ms, enqueue_seq LIMIT :limit;

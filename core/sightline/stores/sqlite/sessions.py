@@ -6,6 +6,7 @@ import sqlite3
 
 from sightline.errors import InvalidInput, SessionDeleted, SessionExists, SessionNotFound
 from sightline.observation.model import SessionState
+from sightline.session.leasing import Lane
 from sightline.session.model import (
     INITIAL_FRAME,
     MessagePage,
@@ -64,6 +65,7 @@ def load_session(db: Connection, session_id: str, newest: int) -> SessionState:
         messages=tuple(message_of(message) for message in messages),
         truncated=len(messages) < head["message_count"],
         open_batches=tuple(batch_of(row) for row in run(db, "open_batches", session_id=session_id)),
+        generation=Lane(head["lease_generation"], head["lease_owner_id"]).settled_generation,
     )
 
 
@@ -92,7 +94,8 @@ def page_messages(db: Connection, session_id: str, before: str | None, limit: in
 
 def delete_session(db: Connection, session_id: str, now: int) -> None:
     require_session(db, session_id)
-    run(db, "delete_session", session_id=session_id)
+    for what in ("delete_batches", "delete_keys", "delete_session"):
+        run(db, what, session_id=session_id)
     run(db, "fence_session", session_id=session_id, now=now)
 
 

@@ -82,7 +82,8 @@ class Writer:
             raise StoreUnavailable("it is closed")
         operation = _Operation(work, then)
         self._queue.put(operation)
-        return await asyncio.shield(operation.future)
+        # Nothing is shielded: a caller that leaves takes its future along, and the work is done all the same.
+        return await operation.future
 
     async def all_told(self) -> None:
         """Return when everything that may have been committed by now has been told to whoever follows it.

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import structs
 
-from sightline.errors import ClaimExpired, HeadConflict, LeaseLost
+from sightline.errors import ClaimExpired, HeadConflict, LeaseLost, TurnCommitConflict
 from sightline.kernel import KernelStore
 from sightline.queue.model import BatchState, Boundary, DeliveryPolicy, Group, NothingClaimed, SlotPolicy
 from sightline.session.model import LaneBusy, SessionLease
@@ -125,11 +125,9 @@ async def a_turn_whose_lease_was_taken_over_is_taken_whole_and_before_what_came_
 
 async def what_is_held_is_told_also_where_something_else_is_still_to_come(store: KernelStore) -> None:
     await new_session(store)
-    await enqueue(store, "early", available_at_ms=NOW + 5)
+    await enqueue(store, "later", available_at_ms=NOW + 5)
     await enqueue(store, "ready")
-    await claim(store, lease=lease_request(token="old"), now=NOW + 10)
-    # The owner begins again after its clock went back: the first is still to come then, though no longer held.
-    held = await claim(store, lease=lease_request(token="new"), turn="t2", token="new")
+    held = await claim(store, lease=lease_request())
     assert names_of(held) == ["s:ready"]
     assert await claim_nothing(store, lease=held.lease) == NothingClaimed("held")
 
@@ -287,6 +285,19 @@ async def a_repeated_commit_is_answered_after_its_lease_is_gone_and_frees_nobody
     await acquire(store, "you", ttl_ms=100)
     assert await commit(store, work) == first
     assert await busy(store, "me") == LaneBusy("you", NOW + 100)
+
+
+async def a_superseded_owner_does_not_get_the_commit_of_its_successor_for_its_own(store: KernelStore) -> None:
+    """Both ran the same turn and came to the same end. One commit is history, with its own ids and times."""
+    await new_session(store)
+    await enqueue(store)
+    stale = await claim(store, lease=lease_request("me", ttl_ms=10))
+    held = await claim(store, token="new", now=NOW + 10, lease=lease_request("you"))
+    assert held.turn_id == stale.turn_id
+    await commit(store, commit_of(held, revision=0, lease=held.lease))
+    before = await everything(store)
+    await refused(TurnCommitConflict, commit(store, commit_of(stale, revision=0, lease=stale.lease)))
+    assert await everything(store) == before
 
 
 async def one_commit_ends_the_claims_of_a_turn_and_of_its_checkpoints_under_one_lease(store: KernelStore) -> None:

@@ -173,6 +173,19 @@ async def nothing_of_a_lease_shows_in_the_session(store: KernelStore) -> None:
     assert await everything(store) == before
 
 
+async def a_session_is_read_with_the_newest_generation_that_is_settled(store: KernelStore) -> None:
+    """Whoever still has the lane, be it expired, may write once more: that is not settled."""
+    await new_session(store)
+    assert (await store.load_session("s", 1)).generation == 0
+    first = await acquire(store, "me", ttl_ms=10)
+    assert (await store.load_session("s", 1)).generation == 0
+    await store.release_lease(first)
+    assert (await store.load_session("s", 1)).generation == 1
+    await acquire(store, "me", ttl_ms=10)
+    await acquire(store, "you", now=NOW + 10)
+    assert (await store.load_session("s", 1)).generation == 2
+
+
 async def a_lease_ends_with_its_session(store: KernelStore) -> None:
     await new_session(store)
     lease = await acquire(store, "me")

@@ -316,6 +316,18 @@ async def a_turn_that_is_taken_again_is_the_same_turn_with_the_same_members(stor
     assert (again.turn_id, names_of(again)) == ("t1", ["s:a", "s:b", "s:c"])
 
 
+async def a_turn_that_was_begun_is_ready_for_everybody_whatever_their_clocks_say(store: KernelStore) -> None:
+    await new_session(store)
+    await enqueue(store, "delayed", available_at_ms=NOW + 50, **_JOIN)
+    await enqueue(store, "now", **_JOIN)
+    await abandon(store, await claim(store, turn="t1", now=NOW + 50))
+    assert await store.peek_claimable("s", NOW)
+    assert await store.claimable_sessions(NOW, 10) == ("s",)
+    assert await store.next_due(NOW) is None
+    again = await claim(store, turn="t2", token="new", now=NOW)
+    assert (again.turn_id, names_of(again)) == ("t1", ["s:delayed", "s:now"])
+
+
 async def a_turn_that_was_begun_is_not_taken_in_by_another_one(store: KernelStore) -> None:
     await new_session(store)
     await enqueue(store, "begun", **_URGENT)

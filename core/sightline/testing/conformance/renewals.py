@@ -19,7 +19,6 @@ from sightline.testing.conformance.steps import (
     enqueue,
     everything,
     ignored,
-    lease_request,
     names_of,
     new_session,
     refused,
@@ -77,27 +76,27 @@ async def a_claim_that_was_taken_over_cannot_be_renewed_and_its_successor_is_not
     await claim(store, now=NOW + 100)
 
 
-async def of_a_claim_that_was_taken_over_in_part_nothing_is_extended(store: KernelStore) -> None:
-    stale, _ = await _taken_over_in_part(store)
-    await refused(ClaimExpired, store.renew(stale, now=NOW, ttl_ms=10**6))
-    assert names_of(await claim(store, token="third", now=stale.expires_at_epoch_ms)) == ["s:b"]
+async def of_a_claim_that_holds_a_part_of_what_it_names_nothing_is_extended(store: KernelStore) -> None:
+    partial, _ = await _holding_a_part(store)
+    await refused(ClaimExpired, store.renew(partial, now=NOW, ttl_ms=10**6))
+    assert names_of(await claim(store, token="third", now=partial.expires_at_epoch_ms)) == ["s:b"]
 
 
-async def of_a_claim_that_was_taken_over_in_part_nothing_is_completed(store: KernelStore) -> None:
-    stale, current = await _taken_over_in_part(store)
+async def of_a_claim_that_holds_a_part_of_what_it_names_nothing_is_completed(store: KernelStore) -> None:
+    partial, other = await _holding_a_part(store)
     before = await everything(store)
-    whole = stale.completion()
-    for batch_ids in (whole.batch_ids, ("s:a",), ("s:b",)):
+    whole = partial.completion()
+    for batch_ids in (whole.batch_ids, ("s:a",)):
         part = structs.replace(whole, batch_ids=batch_ids)
-        await refused(ClaimExpired, commit(store, commit_of(stale, revision=0, completions=(part,))))
+        await refused(ClaimExpired, commit(store, commit_of(partial, revision=0, completions=(part,))))
     assert await everything(store) == before
-    await commit(store, commit_of(current, revision=0, lease=current.lease))
+    await commit(store, commit_of(other, revision=0))
 
 
-async def of_a_claim_that_was_taken_over_in_part_the_rest_is_given_back(store: KernelStore) -> None:
-    stale, current = await _taken_over_in_part(store)
-    assert [batch.batch_id for batch in await abandon(store, stale)] == ["s:b"]
-    await commit(store, commit_of(current, revision=0, lease=current.lease))
+async def of_a_claim_that_holds_a_part_of_what_it_names_that_part_is_given_back(store: KernelStore) -> None:
+    partial, other = await _holding_a_part(store)
+    assert [batch.batch_id for batch in await abandon(store, partial)] == ["s:b"]
+    await commit(store, commit_of(other, revision=0))
     assert [batch.batch_id for batch in (await store.load_session("s", 1)).open_batches] == ["s:b"]
 
 
@@ -140,14 +139,12 @@ async def a_claim_ends_with_its_session(store: KernelStore) -> None:
     await refused(ClaimExpired, store.renew(held, now=NOW, ttl_ms=100))
 
 
-async def _taken_over_in_part(store: KernelStore) -> tuple[Claim, Claim]:
-    """A claim of `a` and `b` that lost `a`, and the one that has it: the clock of its owner is behind, so to it `b` is
-    still to come.
-    """
+async def _holding_a_part(store: KernelStore) -> tuple[Claim, Claim]:
+    """A claim that names `a` and `b` and holds only `b`, and the one that holds `a`."""
     await new_session(store)
-    await enqueue(store, "a", **_JOIN)
-    await enqueue(store, "b", available_at_ms=NOW + 5, **_JOIN)
-    stale = await claim(store, token="old", lease=lease_request(token="old"), now=NOW + 10, ttl_ms=100)
-    current = await claim(store, token="new", lease=lease_request(token="new"))
-    assert (names_of(stale), names_of(current)) == (["s:a", "s:b"], ["s:a"])
-    return stale, current
+    await enqueue(store, "a")
+    await enqueue(store, "b")
+    other = await claim(store, token="other", turn="t1")
+    partial = await claim(store, token="partial", turn="t2", ttl_ms=100)
+    assert (names_of(other), names_of(partial)) == (["s:a"], ["s:b"])
+    return structs.replace(partial, batches=(*other.batches, *partial.batches)), other

@@ -4,12 +4,20 @@ ALTER TABLE sessions ADD COLUMN lease_generation INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sessions ADD COLUMN lease_owner_id TEXT;
 ALTER TABLE sessions ADD COLUMN lease_token TEXT;
 ALTER TABLE sessions ADD COLUMN lease_expires_at_ms INTEGER NOT NULL DEFAULT 0;
+-- How many batches are open is counted with the head too: a full queue is known without walking it.
+ALTER TABLE sessions ADD COLUMN open_batches INTEGER NOT NULL DEFAULT 0;
+UPDATE sessions SET open_batches = (
+    SELECT count(*) FROM batches WHERE batches.session_id = sessions.session_id AND ended_at_ms IS NULL
+);
 ALTER TABLE sessions ADD COLUMN tools TEXT NOT NULL DEFAULT '{"generation":0,"catalog":[],"error":null}';
+
+-- From here on no foreign keys where every turn writes: each write meets its session's own row anyway, and a deletion
+-- names what goes with it.
 
 -- Source keys outlive the work they brought. Without a hash: work that was cancelled before it arrived.
 -- `ended` is there once the batch was forgotten: what is left of it.
 CREATE TABLE source_keys (
-    session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    session_id TEXT NOT NULL,
     source_key TEXT NOT NULL,
     used_at_ms INTEGER NOT NULL,
     content_hash TEXT,
@@ -29,7 +37,7 @@ DROP TABLE cancelled_keys;
 CREATE TABLE batches_anew (
     enqueue_seq INTEGER PRIMARY KEY AUTOINCREMENT,
     batch_id TEXT NOT NULL UNIQUE,
-    session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    session_id TEXT NOT NULL,
     source_key TEXT,
     state TEXT NOT NULL CHECK (state IN ('pending', 'claimed', 'completed', 'cancelled', 'failed')),
     delivery_policy TEXT NOT NULL,

@@ -1,0 +1,46 @@
+"""Claimed work under way: what it holds, what it runs on, and how its end was decided."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sightline.queue.materializing import InputMessage, exclusive_command
+from sightline.queue.model import Claim
+from sightline.turn.agent import Turn
+from sightline.turn.keeping import Held
+
+__all__ = ["Running"]
+
+
+class Running:
+    """Claimed work under way. The first of `cancel`, `hand_back`, `lose` and the agent's own end wins.
+
+    `turn` is there once the turn has been shown; a session command never has one. `claims` are the one it began with
+    and those of its checkpoints, all settled together; `inputs` is what it runs on, as it stands.
+    """
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.claims = [claim]
+        self.inputs: list[InputMessage] = []
+        self.held: Held | None = None
+        self.over = False
+        """Whether it is being settled: what is claimed for it from now on comes too late."""
+        self.command = exclusive_command(claim.batches)
+        self.turn: Turn | None = None
+        self.cancel_reason: str | None = claim.cancel_requested
+        self.handing_back = False
+        self.behind = False
+        """Whether others drove the session since its view was made; then that is read anew before the work begins."""
+        self.begun = False
+        """Whether the agent, or the command, has been set going; an attempt that never was is not charged."""
+        self.lost = False
+        """Claim, lease or head turned out to be somebody else's: the session moved on without this process's view."""
+        self.stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    def lose(self) -> None:
+        self.lost = True
+        self.stop()

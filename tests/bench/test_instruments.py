@@ -1,0 +1,109 @@
+"""The benchmarks' instruments work: each runs for a moment, and what it says has the right shape. No times are held to.
+
+What is measured beside us is left out: it would have to be installed.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+
+import pytest
+
+if sys.platform != "linux" or not all(map(shutil.which, ("taskset", "setpriv"))):
+    pytest.skip("the benchmarks need Linux, with taskset and setpriv", allow_module_level=True)
+
+from tests.bench import group_commits, latency
+from tests.bench.machine import look_at_the_machine
+from tests.bench.measuring import Options, Row, Rows, Sample, Subject, Unavailable, in_rounds
+from tests.bench.page import Section
+from tests.bench.report import Measured, Report, page
+from tests.bench.sections import SECTIONS
+
+pytestmark = [pytest.mark.bench, pytest.mark.anyio]
+
+TINY = Options(
+    rounds=1,
+    seconds=0.2,
+    warm_up=0.05,
+    sessions=3,
+    observed=2,
+    rate=20,
+    watch_seconds=0.4,
+    callers=(4,),
+    depths=(1, 5),
+    breadths=(2,),
+    requests=5,
+    repeats=8,
+    idle=20,
+    settle_seconds=0.0,
+    idle_seconds=0.2,
+)
+
+
+def ours(section: Section) -> list[Subject]:
+    """One subject of a section that needs nothing from elsewhere; of streams, each transport."""
+    own = [subject for subject in section.subjects(TINY) if subject.prepare is None]
+    return own if section is latency.SECTION else own[-1:]
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
+async def test_an_instrument_finds_a_figure_for_every_column(section: Section) -> None:
+    rows = await in_rounds(ours(section), 1)
+    for name, row in rows.rows.items():
+        assert row.reason is None, name
+        [sample] = row.rounds
+        assert sample is not None
+        assert {column.metric for column in section.columns} <= set(sample), name
+        assert all(math.isfinite(value) for value in sample.values()), sample
+        assert sample[section.columns[0].metric] >= 0
+
+
+async def test_a_post_costs_one_group_commit_and_a_turn_at_least_three() -> None:
+    assert await group_commits.of_posts(5) == {"groups": 1}
+    assert (await group_commits.of_turns(5, 1))["groups"] >= 3
+
+
+async def test_what_cannot_be_measured_has_its_reason_on_the_page_and_stops_nobody() -> None:
+    async def missing() -> dict[str, str]:
+        raise Unavailable("it is not for sale")
+
+    async def broken() -> Sample:
+        raise ValueError("a secret")
+
+    async def works() -> Sample:
+        return {"rate": 2.0}
+
+    rows = await in_rounds([Subject("a", works, missing), Subject("b", broken), Subject("c", works)], 3)
+    assert rows.rows == {
+        "a": Row([], "it is not for sale"),
+        "b": Row([None] * 3, "a round failed: ValueError"),
+        "c": Row([{"rate": 2.0}] * 3),
+    }
+    text = page(SECTIONS, await report_of(rows))
+    assert "- a: not measured: it is not for sale." in text
+    assert "- b: not measured: a round failed: ValueError." in text
+    assert "| c | 2 |" in text
+
+
+async def test_the_page_has_every_section_and_a_verdict_for_every_target() -> None:
+    rows = Rows()
+    for section in SECTIONS:
+        for subject in section.subjects(Options()):
+            rows.rows[subject.name] = Row(
+                [{column.metric: 1.0 + turn for column in section.columns} for turn in range(3)]
+            )
+    text = page(SECTIONS, await report_of(rows))
+    for section in SECTIONS:
+        assert f"\n## {section.title}\n" in text
+        for target in section.targets:
+            assert any(
+                f"| {target.text} | " in line and line.endswith(("met |", "**missed** |")) for line in text.splitlines()
+            )
+    assert "2 (1..3)" in text
+
+
+async def report_of(rows: Rows) -> Report:
+    one = Measured("2026-01-31", await look_at_the_machine(), Options(), rows.rows, {"peer": "1.0"})
+    return {section.name: one for section in SECTIONS}
