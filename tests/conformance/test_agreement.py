@@ -157,6 +157,15 @@ class Agreement(History):
         lease = LeaseRequest(owner_id=lost.owner_id, lease_token=self.name("lease"), ttl_ms=1_000)
         self.claim(lost.session_id, **NEXT, owner=lost.owner_id, lease=lease, ttl_ms=ttl_ms, drift=drift)
 
+    @rule(session_id=sessions, ttl_ms=ttls)
+    def begin_again_before_the_second(self, session_id: str, ttl_ms: int) -> None:
+        """After a claim of two, by a clock that went back to when the second was still to come."""
+        self.enqueue(session_id, [SAME, SAME], True, 5)
+        self.now += 5
+        for drift in (0, -5):
+            lease = LeaseRequest(owner_id="me", lease_token=self.name("lease"), ttl_ms=1_000)
+            self.claim(session_id, **NEXT, owner="me", lease=lease, ttl_ms=ttl_ms, drift=drift)
+
     @precondition(lambda self: self.busy)
     @rule(choice=choices, owner=owners, count=st.integers(1, 3), correct=st.sampled_from((True, True, False)))
     def take_exactly(self, choice: int, owner: str, count: int, correct: bool) -> None:
@@ -217,6 +226,14 @@ class Agreement(History):
             ttl_ms=ttl_ms,
             drift=drift,
         )
+
+    @precondition(lambda self: len(self.claims) > 1)
+    @rule(choice=choices)
+    def name_more_than_is_held(self, choice: int) -> None:
+        claim, other = self.recent(self.claims, choice), self.claims[-1]
+        names = {batch.batch_id for batch in claim.batches}
+        if claim.session_id == other.session_id and not any(batch.batch_id in names for batch in other.batches):
+            self.claims.append(structs.replace(claim, batches=(*other.batches, *claim.batches)))
 
     @precondition(lambda self: self.claims)
     @rule(choice=choices, ttl_ms=ttls, drift=drifts, heard=st.booleans())
