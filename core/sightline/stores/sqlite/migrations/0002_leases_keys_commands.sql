@@ -71,6 +71,7 @@ DROP TABLE batches;
 ALTER TABLE batches_anew RENAME TO batches;
 CREATE INDEX batches_by_session ON batches (session_id, enqueue_seq);
 CREATE INDEX batches_open ON batches (session_id, enqueue_seq) WHERE ended_at_ms IS NULL;
+CREATE INDEX batches_of_turns ON batches (session_id, turn_id, enqueue_seq) WHERE ended_at_ms IS NULL AND turn_id IS NOT NULL;
 CREATE INDEX batches_delayed ON batches (available_at_ms) WHERE ended_at_ms IS NULL AND available_at_ms > enqueued_at_ms;
 CREATE INDEX batches_ended ON batches (ended_at_ms) WHERE ended_at_ms IS NOT NULL;
 
