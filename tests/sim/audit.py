@@ -27,6 +27,8 @@ async def audit(world: World) -> None:
     """
     ledger = world.ledger
     for batch_id, session_id in world.accepted.items():
+        if session_id in ledger.deleted:
+            continue
         work = ledger.work(session_id, batch_id)
         if work is None or work.state.is_open:
             raise Violation(Law.DURABLE, f"{batch_id} was accepted, and is {'lost' if work is None else work.state}")

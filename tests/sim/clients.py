@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import UNSET
 
-from sightline.errors import Conflict, Draining, InvalidInput, NotFound, Unavailable
+from sightline.errors import Conflict, Draining, InvalidInput, NotFound, SessionDeleted, Unavailable
 from sightline.kernel import Kernel, Written
 from sightline.queue.model import (
     Batch,
@@ -42,6 +42,7 @@ from tests.sim.plan import (
     Clash,
     ClientPlan,
     Command,
+    Delete,
     Pause,
     Post,
     Repeat,
@@ -84,7 +85,7 @@ class Client:
             await self._think()
             try:
                 await self._take(step)
-            except (Conflict, NotFound, InvalidInput) as error:
+            except (Conflict, NotFound, SessionDeleted, InvalidInput) as error:
                 self._world.note(self.name, f"{type(step).__name__}: {error}")
 
     async def _take(self, step: Step) -> None:
@@ -100,6 +101,9 @@ class Client:
             case CancelRunning(session=session):
                 name = f"s{session}"
                 await self._ask(lambda kernel: kernel.cancel_turn(name))
+            case Delete(session=session):
+                name = f"s{session}"
+                await self._ask(lambda kernel: kernel.delete_session(name))
             case Pause(seconds=seconds):
                 await asyncio.sleep(seconds)
             case Watch(session=session):
@@ -164,6 +168,8 @@ class Client:
             return
         batch = written.batch
         self._world.note(self.name, f"{name} is accepted as {batch.batch_id}")
+        if sent.session_id in self._world.ledger.deleted:
+            return
         if self._world.ledger.work(sent.session_id, batch.batch_id) is None:
             raise Violation(Law.DURABLE, f"{name} is accepted as {batch.batch_id}, and is not in the store")
         if again and sent.batch_id not in (None, batch.batch_id):
@@ -186,7 +192,7 @@ class Client:
 
     async def _wait(self, session_id: str, batch_id: str, seconds: float) -> None:
         batch: Batch | None = await self._ask(lambda kernel: kernel.wait_for_batch(session_id, batch_id, seconds))
-        if batch is None or batch.state.is_open:
+        if batch is None or batch.state.is_open or session_id in self._world.ledger.deleted:
             return
         work = self._world.ledger.work(session_id, batch_id)
         if work is None or (work.state, work.turn_id) != (

@@ -23,6 +23,7 @@ from tests.sim.plan import (
     Clash,
     ClientPlan,
     Command,
+    Delete,
     Event,
     Fault,
     FaultKind,
@@ -67,6 +68,7 @@ _ASKS: dict[type, str] = {
     CancelKey: "request_cancel",
     CancelTurn: "request_cancel",
     CancelRunning: "request_cancel",
+    Delete: "delete_session",
     Wait: "get_batch",
     Watch: "load_session",
 }
@@ -243,6 +245,7 @@ _STEPS: tuple[tuple[Callable[[Random, _Names, str], Step | None], int], ...] = (
     (_key_cancel, 5),
     (_of_post(CancelTurn), 5),
     (lambda chance, names, name: CancelRunning(chance.randrange(names.sessions)), 4),
+    (lambda chance, names, name: Delete(chance.randrange(names.sessions)) if chance.random() < 0.5 else None, 2),
     (_wait, 7),
     (lambda chance, names, name: Sweep(), 4),
 )

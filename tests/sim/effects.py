@@ -233,6 +233,7 @@ class _Connection:
                 return
             if fault.kind == "stall":
                 world.travelling += 1
+                world.trouble_now(until=world.loop.time() + fault.seconds)
                 world.loop.call_later(fault.seconds, self._late, effect)
                 return
             if fault.kind == "refuse":
@@ -276,6 +277,8 @@ class _Connection:
         loop = effect.life.world.loop
         effect.done_at = loop.time()
         at = effect.done_at + back
+        if back > _LATE:
+            effect.life.world.trouble_now(until=at)
         if at > self._last_answer:
             self._last_answer = at
             if not back:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from msgspec import UNSET
 
-from sightline.errors import BatchNotFound
+from sightline.errors import BatchNotFound, ClaimExpired, LeaseLost, SessionDeleted
 from sightline.observation.model import SessionState
-from sightline.queue.model import Batch, BatchState
+from sightline.queue.model import Batch, BatchState, NothingClaimed
 from sightline.session.model import Message, MessagePage
 from tests.sim.ledger import Book, Came, Law, Ledger, Violation, Work
 
@@ -22,12 +22,24 @@ __all__ = [
     "due_read",
     "is_held",
     "loaded",
+    "met_a_deleted_session",
     "paged",
     "peeked",
     "polled",
     "purged",
     "purged_keys",
 ]
+
+
+def met_a_deleted_session(came: Came, method: str) -> None:
+    """Nothing of it is there any more, for nobody and for good."""
+    if came.error is not None:
+        fair = isinstance(came.error, SessionDeleted | LeaseLost | ClaimExpired)
+    else:
+        fair = came.result is None or came.result is False or isinstance(came.result, NothingClaimed)
+        fair = fair and not any(came.told)
+    if not fair:
+        raise Violation(Law.DURABLE, f"{method} of a deleted session: {came.error!r}, {came.result}, {came.told}")
 
 
 def batch_read(ledger: Ledger, came: Came, session_id: str, batch_id: str) -> None:

@@ -29,6 +29,7 @@ from tests.sim.ledger import Book, Came, Law, Ledger, Stamp, Violation, Work
 __all__ = [
     "acquired",
     "committed",
+    "deleted",
     "released",
     "renewed_lease",
 ]
@@ -195,6 +196,14 @@ def _counted(result: CommitResult, commit: TurnCommit, book: Book) -> None:
     expected = (book.revision + step, 0 if commit.reset else book.turn_index + step)
     if (result.revision, result.turn_index) != expected:
         raise Violation(Law.ONE_EFFECT, f"{commit.turn_id} leads to {result}, not to {expected}")
+
+
+def deleted(ledger: Ledger, came: Came, session_id: str, now: int) -> None:
+    if came.error is not None:
+        raise Violation(Law.EXPECTED, f"{session_id} could not be deleted: {came.error!r}")
+    del ledger.books[session_id]
+    ledger.deleted.add(session_id)
+    ledger.count("deleted")
 
 
 def acquired(

@@ -189,9 +189,12 @@ class Came:
 
 @dataclass(slots=True)
 class Ledger:
-    """All sessions. `counts`: how often what kind of thing happened, so that a run cannot pass by nothing happening."""
+    """All sessions; of those that were deleted only the ids are left. `counts`: how often what kind of thing happened,
+    so that a run cannot pass by nothing happening.
+    """
 
     books: dict[str, Book] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
     sequence: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     unsettled: dict[tuple[str, str], set[str]] = field(default_factory=dict)

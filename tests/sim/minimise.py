@@ -17,6 +17,7 @@ from tests.sim.plan import (
     CancelRunning,
     ClientPlan,
     Command,
+    Delete,
     Event,
     Outage,
     Plan,
@@ -139,7 +140,7 @@ def _with_fewer_sessions(plan: Plan) -> Plan:
     last = plan.sessions - 1
 
     def moved(step: Step) -> Step:
-        if isinstance(step, Post | Command | CancelRunning | Watch) and step.session == last:
+        if isinstance(step, Post | Command | CancelRunning | Delete | Watch) and step.session == last:
             return structs.replace(step, session=0)
         return step
 

@@ -25,6 +25,7 @@ __all__ = [
     "Clash",
     "ClientPlan",
     "Command",
+    "Delete",
     "Event",
     "Fault",
     "FaultKind",
@@ -122,6 +123,12 @@ class CancelRunning(Struct, frozen=True, tag="cancel_running"):
     session: int
 
 
+class Delete(Struct, frozen=True, tag="delete"):
+    """Erase the session, with whatever is going on in it."""
+
+    session: int
+
+
 class Wait(Struct, frozen=True, tag="wait"):
     """Wait for the end of that post, at most so long."""
 
@@ -153,6 +160,7 @@ Step = (
     | CancelKey
     | CancelTurn
     | CancelRunning
+    | Delete
     | Wait
     | Pause
     | Watch

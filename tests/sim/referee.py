@@ -40,6 +40,7 @@ _LAWS: dict[str, Callable[..., None]] = {
     "next_due": laws_of_reading.due_read,
     "purge_ended": laws_of_reading.purged,
     "purge_keys": laws_of_reading.purged_keys,
+    "delete_session": laws_of_writing.deleted,
     "commit": laws_of_writing.committed,
     "acquire_lease": laws_of_writing.acquired,
     "renew_lease": laws_of_writing.renewed_lease,
@@ -98,11 +99,16 @@ class Referee:
             nothing = effect.method == "claim" and not isinstance(effect.result, Claim)
             if not nothing or effect.told:
                 raise Violation(Law.EXPECTED, f"{effect.method} told {len(effect.told)} times, {effect.error!r}")
-        if effect.method == "claim" and isinstance(effect.result, Claim):
+        gone = effect.session_id in self.ledger.deleted
+        if effect.method == "claim" and isinstance(effect.result, Claim) and not gone:
             if effect.args[1] is Boundary.IDLE:
                 self._waited(effect.result, now)
             self._outlived(effect.result, now)
         self._in_touch(effect)
+        if effect.session_id in self.ledger.deleted:
+            self.tried(effect)
+            laws_of_reading.met_a_deleted_session(came, effect.method)
+            return
         law = _LAWS.get(effect.method)
         if law is laws_of_writing.committed:
             if effect.error is None:
@@ -132,7 +138,7 @@ class Referee:
                 self._stopped.setdefault((name, answer.turn_id), self._world.loop.time())
 
     def tried(self, effect: Effect) -> None:
-        """A call was refused before it took place."""
+        """A call was refused, or came too late; it is an attempt to settle all the same."""
         if effect.method == "abandon":
             self.ledger.settles(effect.life.name, effect.session_id, effect.args[0].claim_id)
         elif effect.method == "commit":

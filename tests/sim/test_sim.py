@@ -28,6 +28,7 @@ EXPECTED = {
     "joined": 200,
     "taken in at a checkpoint": 500,
     "taken unknowingly": 10,
+    "deleted": 300,
     "killed": 2_000,
     "takeover": 500,
     "landed after death": 50,

@@ -120,8 +120,9 @@ class World:
         self.ledger.count(f"{kind} {effect.method}")
         self.note(effect.life.name, f"{kind}: {effect.method}")
 
-    def trouble_now(self) -> None:
-        self.last_trouble = self.loop.time()
+    def trouble_now(self, until: float = 0.0) -> None:
+        """Something goes wrong, up to that time if it is in the future."""
+        self.last_trouble = max(self.last_trouble, self.loop.time(), until)
 
     @property
     def living(self) -> list[Life]:
