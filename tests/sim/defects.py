@@ -117,10 +117,10 @@ def a_stale_owner_gives_back_what_is_not_its_own() -> AbstractContextManager[Any
     real = claims.abandon
 
     def abandon(state: State, claim: Claim, charge: bool) -> tuple[Batch, ...]:
-        session = state.sessions[claim.session_id]
+        session = state.sessions.get(claim.session_id)
         for batch in claim.batches:
-            row = session.rows[batch.batch_id]
-            if row.batch.state is BatchState.CLAIMED:
+            row = None if session is None else session.rows.get(batch.batch_id)
+            if row is not None and row.batch.state is BatchState.CLAIMED:
                 row.claim_id, row.lease_token = claim.claim_id, claim.lease_token
         return real(state, claim, charge)
 
@@ -151,12 +151,12 @@ def the_stamp_is_not_looked_at_first() -> AbstractContextManager[Any]:
     return patch.object(commits, "commit_turn", commit_turn)
 
 
-@_defect(Law.ONE_EFFECT, within=3_000)
+@_defect(Law.ONE_EFFECT, within=5_000)
 def whoever_was_superseded_takes_the_others_commit_for_its_own() -> AbstractContextManager[Any]:
     return patch.object(commits, "stamp_hash", lambda commit: stamp_hash(structs.replace(commit, lease=None)))
 
 
-@_defect(Law.ONE_EFFECT, within=3_000)
+@_defect(Law.ONE_EFFECT, within=5_000)
 def a_stamp_is_good_for_any_content() -> AbstractContextManager[Any]:
     return patch.object(commits, "stamp_hash", lambda commit: "the same")
 
@@ -324,8 +324,9 @@ def a_request_to_cancel_dies_with_the_attempt() -> AbstractContextManager[Any]:
     real = claims.claim
 
     def claim(state: State, session_id: str, *rest: Any, **asked: Any) -> Any:
-        for row in state.sessions[session_id].open_rows():
-            row.cancel_requested = None
+        if session_id in state.sessions:
+            for row in state.sessions[session_id].open_rows():
+                row.cancel_requested = None
         return real(state, session_id, *rest, **asked)
 
     return patch.object(claims, "claim", claim)

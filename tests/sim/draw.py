@@ -255,9 +255,11 @@ def _target(chance: Random, workers: int, clients: tuple[ClientPlan, ...]) -> tu
     """Where a fault strikes: at anything that workers do, or at something that a client is about to ask for."""
     if chance.random() < 0.4:
         client = chance.choice(clients)
-        method = _ASKS.get(type(chance.choice(client.steps))) if client.steps else None
-        if method is not None:
-            return client.worker, method
+        asked = [_ASKS[type(step)] for step in client.steps if type(step) in _ASKS]
+        # Rather a cancel: there are few of them, and there is much that one can meet.
+        asked += 3 * [method for method in asked if _is_cancel(method)]
+        if asked:
+            return client.worker, chance.choice(asked)
     return chance.randrange(workers), _one_of(chance, _METHODS)
 
 
@@ -266,8 +268,7 @@ def _fault(chance: Random, workers: int, clients: tuple[ClientPlan, ...]) -> Fau
     if busy and chance.random() < 0.4:
         return _fault_of_a_long_turn(chance, chance.choice(busy))
     worker, method = _target(chance, workers, clients)
-    kinds = (*_KINDS, ("lose_all", 12)) if method.startswith(("cancel", "request")) else _KINDS
-    kind: FaultKind = _one_of(chance, kinds)
+    kind: FaultKind = _one_of(chance, (*_KINDS, ("lose_all", 12)) if _is_cancel(method) else _KINDS)
     if kind in ("kill_before", "kill_after"):
         seconds = _one_of(chance, ((-1.0, 1), (0.05, 2), (1.0, 2), (5.0, 1)))
     else:
@@ -281,6 +282,10 @@ def _fault(chance: Random, workers: int, clients: tuple[ClientPlan, ...]) -> Fau
         times=_times(chance, method) if kind in ("refuse", "lose_answer", "lose_all") else 1,
         seconds=seconds,
     )
+
+
+def _is_cancel(method: str) -> bool:
+    return method in ("cancel_batch", "cancel_from", "request_cancel")
 
 
 def _is_long(step: Step) -> bool:
