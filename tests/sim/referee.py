@@ -8,7 +8,7 @@ whose owner left without settling. And a cancel that a process has answered stop
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sightline.errors import StoreUnavailable
 from sightline.queue.model import Boundary, Cancellation, Claim, Enqueued
@@ -148,7 +148,8 @@ class Referee:
     def _obeyed(self, effect: Effect) -> None:
         commit, name = effect.args[0], effect.life.name
         heard = self._stopped.get((name, commit.turn_id))
-        if heard is None or commit.outcome.status == "cancelled" or commit.turn_id in self._stamped(commit.session_id):
+        book = self.ledger.books[commit.session_id]
+        if heard is None or commit.outcome.status == "cancelled" or commit.turn_id in book.stamps:
             return
         for completion in commit.completions:
             ended = self._first_call.get((name, commit.turn_id, completion.claim_id), heard)
@@ -157,9 +158,6 @@ class Referee:
                     Law.OWNS,
                     f"{name} heard at {heard:.3f} that {commit.turn_id} is to end, and it is {commit.outcome.status}",
                 )
-
-    def _stamped(self, session_id: str) -> dict[str, Any]:
-        return dict(self.ledger.books[session_id].stamps)
 
     def _claimed_before(self, batch_ids: tuple[str, ...], session_id: str, at: float) -> bool:
         work = self.ledger.work(session_id, batch_ids[0])

@@ -11,8 +11,9 @@ to, everything that did.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -281,41 +282,44 @@ def run(plan: Plan, *, traced: bool = False, database: Path | None = None) -> Ve
     try:
         store = MemoryStore(SimClock(loop)) if database is None else SqliteStore.open(database, "NORMAL")
         world = World(plan, loop, store, threaded=database is not None, traced=traced)
-        _RECORDER.world = world
         loop.set_exception_handler(world.unseen)
         happening = loop.create_task(world.happen())
-        try:
-            violation = loop.run_until_complete(happening)
-        except Standstill as error:
-            violation = Violation(Law.ENDS, str(error))
-            happening.cancel()
-        loop.run_until_complete(world.close())
+        with _listening(world):
+            try:
+                violation = loop.run_until_complete(happening)
+            except Standstill as error:
+                violation = Violation(Law.ENDS, str(error))
+                happening.cancel()
+            loop.run_until_complete(world.close())
         return Verdict(violation, world.ledger.counts, world.trace, loop.time())
     finally:
-        _RECORDER.world = None
         loop.close()
 
 
-class _Recorder(logging.Handler):
-    """Looks through the kernel's log for errors that nobody planned."""
+@contextlib.contextmanager
+def _listening(world: World) -> Iterator[None]:
+    """Keep the kernel's log from everybody else, and look through it for errors that nobody planned."""
+    log = logging.getLogger("sightline")
+    listener, propagated = _Listener(world), log.propagate
+    log.addHandler(listener)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(listener)
+        log.propagate = propagated
 
-    def __init__(self) -> None:
+
+class _Listener(logging.Handler):
+    def __init__(self, world: World) -> None:
         super().__init__(logging.WARNING)
-        self.world: World | None = None
+        self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.world is None:
-            return
         told = record.args if isinstance(record.args, tuple) else ()
         errors = [part for part in told if isinstance(part, BaseException)]
         if record.exc_info and record.exc_info[1] is not None:
             errors.append(record.exc_info[1])
         for error in errors:
             if not isinstance(error, SightlineError | AgentError | Killed):
-                self.world.surprised(f"{record.getMessage()}: {error!r}")
-
-
-_RECORDER = _Recorder()
-_LOG = logging.getLogger("sightline")
-_LOG.addHandler(_RECORDER)
-_LOG.propagate = False
+                self._world.surprised(f"{record.getMessage()}: {error!r}")
