@@ -53,6 +53,7 @@ class Effect:
         "life",
         "method",
         "result",
+        "session_id",
         "then",
         "told",
     )
@@ -69,6 +70,9 @@ class Effect:
             args = args[:place]
         self.args = args
         self.kwargs = kwargs
+        first = args[0] if args else ""
+        self.session_id: str = first if isinstance(first, str) else getattr(first, "session_id", "")
+        """What it is about, empty when it is about no single session."""
         self.answer = answer
         self.called_at = life.world.loop.time()
         self.result: Any = None
@@ -84,14 +88,6 @@ class Effect:
         if self.method in _THEN:
             return cast(Coroutine[Any, Any, Any], method(*self.args, self.told.append, **self.kwargs))
         return cast(Coroutine[Any, Any, Any], method(*self.args, then=self.told.append, **self.kwargs))
-
-    @property
-    def session_id(self) -> str:
-        """What it is about, empty when it is about no single session."""
-        if not self.args:
-            return ""
-        first = self.args[0]
-        return first if isinstance(first, str) else str(getattr(first, "session_id", ""))
 
 
 class SharedStore:

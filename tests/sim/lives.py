@@ -152,6 +152,14 @@ class Life:
     def left_over(self) -> list[asyncio.Task[Any]]:
         return [task for task in self.tasks if not task.done()]
 
+    def forget(self) -> None:
+        """Let go of everything. What refers to itself is found by the garbage collector alone, which takes longer than
+        all else that is done for a world.
+        """
+        vars(self.kernel).clear()
+        vars(self).clear()
+        self.dead = True
+
     def _check_left_nothing(self) -> None:
         """After an orderly end nothing runs any more, but for agents that ignore their cancellation."""
         left = [task for task in self.left_over if not task.get_name().startswith("agent ")]

@@ -260,6 +260,10 @@ class World:
         self.closing = True
         await self._end_all_tasks()
         await self.shared.close()
+        for slot in self.slots:
+            for life in slot.lives:
+                life.forget()
+            vars(slot).clear()
 
     async def _end_all_tasks(self) -> None:
         lives = [life for slot in self.slots for life in slot.lives]
