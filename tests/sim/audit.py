@@ -77,15 +77,18 @@ async def audit_views(world: World) -> None:
         await life.run(life.kernel.sweep())
     # Somebody may have lost its turn to another, and not have noticed yet.
     await until(lambda: not any(life.kernel.running_turns for life in world.living), _MENDING)
+    # Not those that are about to have read it: their answer may still be on its way.
+    touched = [
+        (life, book) for life in world.living for book in world.ledger.books.values() if life.name in book.in_touch
+    ]
     await asyncio.sleep(_MENDING)
     for life in world.living:
         for watcher in life.watchers:
             if watcher.compare() is not None:
                 world.ledger.count("watched to the end")
-        for book in world.ledger.books.values():
-            if life.name in book.in_touch:
-                _compare(book, await life.run(life.kernel.observe(book.session_id)))
-                world.ledger.count("view compared")
+    for life, book in touched:
+        _compare(book, await life.run(life.kernel.observe(book.session_id)))
+        world.ledger.count("view compared")
 
 
 def _compare(book: Book, view: Observation) -> None:
