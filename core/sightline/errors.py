@@ -8,6 +8,7 @@ SightlineError
  ├── NotFound
  │    ├── SessionNotFound
  │    ├── BatchNotFound
+ │    ├── RequestNotFound
  │    └── AttachmentNotFound
  ├── SessionDeleted             the id is fenced for good
  ├── Conflict
@@ -52,6 +53,7 @@ __all__ = [
     "MalformedCursor",
     "NotFound",
     "QueueFull",
+    "RequestNotFound",
     "SchemaTooNew",
     "SessionDeleted",
     "SessionExists",
@@ -146,6 +148,20 @@ class BatchNotFound(NotFound):
 
     def __str__(self) -> str:
         return f"session {self.session_id!r} has no batch {self.batch_id!r}"
+
+
+class RequestNotFound(NotFound):
+    """No turn of the session waits for an answer to this, nor did one lately."""
+
+    code = "request_not_found"
+
+    def __init__(self, session_id: str, request_id: str) -> None:
+        super().__init__(session_id, request_id)
+        self.session_id = session_id
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} has no request {self.request_id!r}"
 
 
 class AttachmentNotFound(NotFound):

@@ -169,7 +169,11 @@ most that was in use while they were in memory with their live logs; the second 
 go, by one round of the kernel's housekeeping at a time when those logs are past their age. Both are what the process
 has more than before, shared out among all sessions. *Resident* is the memory the system sees. It does not shrink with
 what Python holds, because the allocators keep freed memory for later; how much they keep depends on how many sessions
-were loaded at one time, which the second row shows. *Held* is what `tracemalloc` counts, in a process of its own.""",
+were loaded at one time, which the second row shows. *Held* is what `tracemalloc` counts, in a process of its own.
+
+Which one counts? *Held* says whether anything is forgotten: it is what a session costs for as long as nobody uses it.
+*Resident* at once is the most that was ever needed, kept for the next session that is loaded; ten thousand more need
+no more of it. Who sizes a machine looks at the resident one.""",
     subjects=subjects,
     heading="memory",
     columns=(Column("loaded", "at the most, KiB for a session"), Column("released", "let go, KiB for a session")),

@@ -91,7 +91,12 @@ The store runs in WAL mode. What the two settings of `synchronous` lose:
   either.
 - `NORMAL` waits for the disk only at checkpoints. At a power cut, or when the operating system goes down, writes
   that were confirmed since the last sync may be lost. At a crash of the process nothing is lost. The file stays
-  intact in both cases.""",
+  intact in both cases.
+
+Where the time of a cycle goes, by `perf` and by counting statements (in November 2026, on the machine above): 148 µs
+of processor time and 13 statements, of which Python and its binding to SQLite take 45 %, the C library 24 % (mostly
+memory for rows and values), SQLite itself 20 %, and the system the rest. It is not the disk: at 128 callers `FULL` and
+`NORMAL` are nearly equal. What is left to gain is fewer statements for the same facts.""",
     subjects=subjects,
     heading="setting",
     columns=(

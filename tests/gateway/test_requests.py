@@ -99,7 +99,6 @@ async def test_head_answers_as_get_does(idle: Inside, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v1/sessions/s/answers"),
         ("GET", "/v1/sessions/s/tasks"),
         ("POST", "/v1/sessions/s/tasks"),
         ("GET", "/v1/sessions/s/tasks/t"),

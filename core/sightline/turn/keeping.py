@@ -1,9 +1,9 @@
 """Keeping what a running turn holds: its session lease, and its claims.
 
-One task for all turns of a driver. It comes round every third of a lease and renews whatever has been held for as long.
-So a lease outlives two rounds that fail, and a turn that is over before its first third costs nothing. A refusal means
-that somebody else has taken over: the turn is told, once, and must end without writing. Trouble with the store is not a
-refusal; the next round tries again.
+One task for all turns of a driver. It comes round every third of a lease and renews whatever has been held for as long,
+each on its own: one renewal that hangs keeps no other waiting. So a lease outlives two rounds that fail, and a turn
+that is over before its first third costs nothing. A refusal means that somebody else has taken over: the turn is told,
+once, and must end without writing. Trouble with the store is not a refusal; the next round tries again.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class LeaseKeeper:
         self._lease_ms = lease_ms
         self._claim_ms = claim_ms
         self._held: set[Held] = set()
+        self._renewals: dict[Held, asyncio.Task[None]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -73,16 +74,18 @@ class LeaseKeeper:
     async def stop(self) -> None:
         """Renew nothing more; returns when no task is left."""
         self._held.clear()
-        task, self._task = self._task, None
-        if task is not None:
+        tasks = [*self._renewals.values(), *([self._task] if self._task is not None else ())]
+        self._task = None
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep(self) -> None:
         while True:
             await self._clock.sleep(self._lease_ms / 3000)
             # All at once: what waits at one moment shares a transaction.
-            await asyncio.gather(*(self._renew(held) for held in list(self._held)))
+            for held in self._held - self._renewals.keys():
+                self._renewals[held] = asyncio.create_task(self._renew(held), name="lease renewal")
 
     async def _renew(self, held: Held) -> None:
         now = self._clock.monotonic()
@@ -101,3 +104,5 @@ class LeaseKeeper:
                 held.lost()
         except Exception as error:
             _log.warning("renewal failed, the next round tries again: %s", error)
+        finally:
+            self._renewals.pop(held, None)

@@ -41,7 +41,6 @@ OPERATIONS = (
 )
 
 _LATER = (
-    ("POST", "/v1/sessions/{session_id}/answers"),
     ("GET POST", "/v1/sessions/{session_id}/tasks"),
     ("GET POST DELETE", "/v1/sessions/{session_id}/tasks/{rest:path}"),
     ("GET", "/v1/sessions/{session_id}/processes"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, structs
 
+from sightline.errors import RequestNotFound
 from sightline.queue.model import Batch, DeliveryPolicy, Draft, Group, SlotPolicy, TurnInputPayload
 from sightline_gateway.http.inputs import InputItems, Text, input_of, shown, shown_all
 from sightline_gateway.http.operations import APPLIED_THROUGH, KEY_FORM, Answer, Call, Operation, conditional
@@ -42,6 +43,13 @@ class PostCancel(Struct, forbid_unknown_fields=True):
     idempotency_key: Key | None = None
 
 
+class PostAnswer(Struct, forbid_unknown_fields=True):
+    """What somebody says to a request of a turn: an approval, or the answer to a question."""
+
+    request_id: Annotated[str, Meta(min_length=1, max_length=200)]
+    answer: Any
+
+
 class QueueQuery(Struct, forbid_unknown_fields=True):
     """`pending`: what nobody has taken yet; `all`: also claimed and ended ones, as far as they are kept."""
 
@@ -67,6 +75,11 @@ class Queue(Struct, frozen=True):
 class CancelledRange(Struct, frozen=True):
     cancelled: tuple[Batch, ...]
     kept: tuple[Batch, ...]
+    applied_through: str
+
+
+class Answered(Struct, frozen=True):
+    request_id: str
     applied_through: str
 
 
@@ -144,6 +157,13 @@ async def cancel_turn(call: Call) -> Answer:
     return Answer(200, CancelAnswer(answer.turn_id, answer.state, cursor), {APPLIED_THROUGH: cursor})
 
 
+async def answer_request(call: Call) -> Answer:
+    """Refused, whatever it answers: no agent that can be run opens requests, so none is open and none was."""
+    body: PostAnswer = call.body
+    async with call.gateway.kernel.opened(call.session_id):
+        raise RequestNotFound(call.session_id, body.request_id)
+
+
 _GONE = ("session_not_found", "session_deleted", "store_unavailable")
 _BODY = ("malformed_json", "invalid_field", "body_too_large", "unsupported_media_type")
 _QUEUE = "/v1/sessions/{session_id}/queue"
@@ -203,5 +223,14 @@ OPERATIONS = (
         body=PostCancel,
         answers={200: CancelAnswer},
         problems=(*_BODY, *_GONE),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/sessions/{session_id}/answers",
+        summary="Answer what a turn waits for",
+        handle=answer_request,
+        body=PostAnswer,
+        answers={200: Answered},
+        problems=(*_BODY, *_GONE, "request_not_found", "already_answered"),
     ),
 )

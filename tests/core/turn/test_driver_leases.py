@@ -20,10 +20,10 @@ pytestmark = pytest.mark.anyio
 HOUR = 3_600.0
 
 
-async def take_over(world: World, *, ttl_ms: int = 60_000) -> SessionLease | LaneBusy:
+async def take_over(world: World, *, session_id: str = "s", ttl_ms: int = 60_000) -> SessionLease | LaneBusy:
     """Another owner asks for the session, at the time of the kernel's clock."""
     return await world.store.acquire_lease(
-        "s", owner_id="other", lease_token="other", now=world.clock.now_ms(), ttl_ms=ttl_ms
+        session_id, owner_id="other", lease_token="other", now=world.clock.now_ms(), ttl_ms=ttl_ms
     )
 
 
@@ -90,6 +90,20 @@ async def test_a_lease_whose_renewal_fails_twice_still_holds() -> None:
         assert isinstance(await take_over(world), LaneBusy)
         await puppet.ends()
         assert (await only_batch(world)).state is BatchState.COMPLETED
+
+
+async def test_a_renewal_that_hangs_keeps_no_other_turn_from_its_lease() -> None:
+    puppet = Puppet()
+    limits = Limits(session_lease=9.0, poll_interval=1_000.0)
+    async with running(puppet, limits=limits, session_ids=("a", "b")) as world:
+        await world.send("question", session_id="a")
+        await world.send("question", session_id="b")
+        gate = world.faults.hold("renew_lease")
+        await world.clock.run_for(30.0)
+        assert gate.reached.is_set()
+        held = [isinstance(await take_over(world, session_id=session_id), LaneBusy) for session_id in "ab"]
+        assert sorted(held) == [False, True], "one renewal hangs, and its lease alone is over"
+        gate.open()
 
 
 async def test_an_owner_that_was_superseded_stops_its_agent_and_writes_nothing() -> None:
