@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct
@@ -16,12 +18,12 @@ from sightline.observation.model import Observation
 from sightline_gateway.gateway import Gateway
 from sightline_gateway.http.operations import Answer, Call, Operation, response_of
 from sightline_gateway.problems import ProblemError
+from sightline_gateway.stream.asgi_line import as_they_are
 from sightline_gateway.stream.asking import EventsQuery, Wish, wish_of
 from sightline_gateway.stream.feed import Feed
 from sightline_gateway.stream.frames import Frame
-from sightline_gateway.stream.opening import close_feed, open_feed
-from sightline_gateway.stream.sending import client_gone
-from sightline_gateway.stream.sse import EventStream
+from sightline_gateway.stream.observer import Observer, Pace
+from sightline_gateway.stream.sse import EventStream, client_gone, pace_of
 
 __all__ = ["OPERATION", "CatchUp", "serve_events"]
 
@@ -43,67 +45,116 @@ async def serve_events(gateway: Gateway, request: Request) -> Response | ASGIApp
     wish = wish_of(request.path_params["session_id"], request.scope["query_string"], request.headers)
     if "text/event-stream" not in request.headers.get("accept", "").lower():
         return response_of(Answer(200, await _catch_up(gateway, wish, request.receive)))
-    return EventStream(gateway, wish, await open_feed(gateway, wish))
+    return EventStream(gateway, await _observer(gateway, wish, pace_of(gateway, wish.query.heartbeat)))
+
+
+async def _observer(gateway: Gateway, wish: Wish, pace: Pace | None = None) -> Observer:
+    observer = gateway.observer(pace=pace)
+    try:
+        await observer.subscribe(
+            wish.session_id, wish.cursor, at_tail=wish.at_tail, messages=wish.query.messages, kinds=wish.kinds
+        )
+    except BaseException:
+        observer.abandon()
+        raise
+    return observer
 
 
 async def _catch_up(gateway: Gateway, wish: Wish, receive: Receive) -> CatchUp:
     if wish.cursor is None and not wish.at_tail:
         view = await gateway.kernel.observe(wish.session_id, wish.query.messages)
         return CatchUp(events=[], cursor=view.cursor, up_to_date=True, observation=view)
-    feed = await open_feed(gateway, wish)
+    observer = await _observer(gateway, wish)
     try:
-        page = await _page(feed, wish.query.limit)
-        if page.events or feed.ended is not None or not wish.query.wait:
-            return page
-        return await _long_poll(gateway.kernel.clock, feed, wish, receive)
+        [feed] = observer.feeds.values()
+        poll = Poll(observer)
+        observer.start(poll, as_they_are)
+        await poll.told.wait()
+        if not poll.has_news and wish.query.wait:
+            poll.go_on()
+            await _within(gateway.kernel.clock, wish.query.wait, poll, receive)
+        return _page(poll, feed, wish.query.limit)
     finally:
-        close_feed(gateway, feed)
+        observer.abandon()
 
 
-async def _long_poll(clock: Clock, feed: Feed, wish: Wish, receive: Receive) -> CatchUp:
-    """The next page with something in it, or none after `wait` seconds. Raises ClientDisconnect."""
-    polling = asyncio.create_task(_next_page(feed, wish.query.limit))
+async def _within(clock: Clock, seconds: float, poll: Poll, receive: Receive) -> None:
+    """Wait for something to tell, at most so long. Raises ClientDisconnect."""
+    told = asyncio.create_task(poll.told.wait())
     gone = asyncio.create_task(client_gone(receive))
-    gone.add_done_callback(lambda _: polling.cancel())
+    gone.add_done_callback(lambda _: told.cancel())
     try:
-        if not await within(clock, wish.query.wait, polling):
-            return CatchUp(events=[], cursor=feed.cursor, up_to_date=True)
-        if polling.cancelled():
+        await within(clock, seconds, told)
+        if told.cancelled():
             raise ClientDisconnect
-        return polling.result()
     finally:
-        for task in (polling, gone):
+        for task in (told, gone):
             task.cancel()
-        await asyncio.gather(polling, gone, return_exceptions=True)
+        await asyncio.gather(told, gone, return_exceptions=True)
 
 
-async def _next_page(feed: Feed, limit: int) -> CatchUp:
-    while True:
-        await feed.ready.wait()
-        page = await _page(feed, limit)
-        if page.events or feed.ended is not None:
-            return page
+class Poll:
+    """A line that holds one answer: what is there at once, or else the first thing that comes."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.paused = False
+        self.frames: list[Frame] = []
+        self.ended: str | None = None
+        self.told = asyncio.Event()
+        self._observer = observer
+
+    @property
+    def has_news(self) -> bool:
+        return self.ended is not None or any(frame.is_event or frame.name == "gap" for frame in self.frames)
+
+    def write(self, frames: Sequence[Frame]) -> None:
+        self.frames += frames
+        if self.has_news or any(frame.name == "caught_up" for frame in frames):
+            self.paused = True
+            self.told.set()
+
+    def go_on(self) -> None:
+        """Take what comes next."""
+        self.told.clear()
+        self.paused = False
+        self._observer.writable()
+
+    def close(self, code: int, reason: str) -> None:
+        self.ended = reason
+        self.told.set()
+
+    @property
+    def batch(self) -> int:
+        return sys.maxsize
+
+    @property
+    def unread(self) -> int:
+        return 0
+
+    def hold_reading(self) -> None:
+        """Nothing is read from it."""
+
+    def go_on_reading(self) -> None:
+        """Nothing is read from it."""
+
+    def cut_in(self, seconds: float) -> None:
+        """It has no connection."""
 
 
-async def _page(feed: Feed, limit: int) -> CatchUp:
-    """What there is now. Raises ProblemError `cursor_gone`, SessionDeleted."""
-    shown: list[Frame] = []
-    while not shown and feed.ended is None:
-        frames = await feed.next_frames()
-        if not frames:
-            break
-        for frame in frames:
-            if frame.name == "gap":
-                raise _gone(frame)
-            if frame.is_event:
-                shown.append(frame)
-    if feed.ended is not None and feed.ended.reason == "session_deleted":
-        raise SessionDeleted(feed.ended.session_id)
+def _page(poll: Poll, feed: Feed, limit: int) -> CatchUp:
+    """What there is. Raises ProblemError `cursor_gone`, SessionDeleted."""
+    for frame in poll.frames:
+        if frame.name == "gap":
+            raise _gone(frame)
+    if poll.ended == "session_deleted":
+        raise SessionDeleted(feed.session_id)
+    shown = [frame for frame in poll.frames if frame.is_event]
     page = shown[:limit]
+    whole = len(page) == len(shown)
     return CatchUp(
         events=[msgspec.Raw(frame.payload) for frame in page],
-        cursor=feed.cursor if len(page) == len(shown) else str(page[-1].cursor),
-        up_to_date=len(page) == len(shown) and not feed.behind,
+        cursor=feed.cursor if whole else str(page[-1].cursor),
+        up_to_date=whole and not (poll.ended is None and feed.behind),
     )
 
 

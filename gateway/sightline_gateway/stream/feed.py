@@ -2,175 +2,233 @@
 
 First a frame with a cursor (`observation`, `resumed` or `gap`), then what was missed, `caught_up`, and what happens. A
 feed holds a place in the session's log, not a queue: who does not read costs nothing, and who comes too late for the
-log gets a `gap` and the current view.
-
-The transport asks `next_frames` and waits for `ready` when there are none. Nothing is done for a feed per event.
+log gets a `gap` and the current view. Once it has told everything, it is parked in its channel, and is told what
+happens by the channel's pass.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Protocol
 
-from msgspec import UNSET
+from msgspec import structs
 
 from sightline.errors import NotFound, SessionDeleted, StoreUnavailable
 from sightline.kernel import Kernel
 from sightline.observation.cursor import Cursor, parse
-from sightline.observation.handle import Opening, RuntimeHandle
+from sightline.observation.handle import Opening
 from sightline.observation.model import Observation
-from sightline.observation.replay import Entry
-from sightline_gateway.stream.frames import (
-    CLOSE_CODES,
-    CaughtUp,
-    Frame,
-    GapFrame,
-    Goodbye,
-    Heartbeat,
-    ObservationFrame,
-    Resumed,
-    control,
-    event,
-)
+from sightline.observation.replay import Entry, ReplaySubscription
+from sightline_gateway.stream.channel import Channel, Group, Render, no_wake
+from sightline_gateway.stream.frames import CaughtUp, Frame, GapFrame, ObservationFrame, Resumed, control, event
+from sightline_gateway.stream.line import Outlet
 
-__all__ = ["Feed"]
+__all__ = ["Feed", "Watcher"]
 
 _log = logging.getLogger("sightline.gateway.stream")
 
 
-class Feed:
-    """One subscription to one session. `open`, then ask for frames until `ended`, then `release`.
+class Watcher(Protocol):
+    """Who a feed tells: the connection it belongs to."""
 
-    `cursor` is that of the last frame handed out, never one further: who comes back with it has missed nothing.
-    """
+    def busy(self, feed: Feed) -> None:
+        """The feed has something to tell that its channel will not."""
+        ...
+
+    def prepare(self, feed: Feed) -> None:
+        """The feed needs its `prepare` awaited before it can go on."""
+        ...
+
+    def session_ended(self, feed: Feed, reason: str) -> None:
+        """Nothing more will come of this session."""
+        ...
+
+
+class Feed:
+    """One subscription to one session: `begin` it, ask for `next_frames` while it is busy, `close` it on every exit."""
+
+    __slots__ = (
+        "_catch_up_to",
+        "_cursor",
+        "_kernel",
+        "_messages",
+        "_subscription",
+        "_unsaid",
+        "channel",
+        "group",
+        "kinds",
+        "line",
+        "waiting",
+        "watcher",
+    )
+
+    line: Outlet
+    """Where the channel's pass writes. Set before the first `next_frames`."""
 
     def __init__(
-        self, kernel: Kernel, session_id: str, *, messages: int, kinds: frozenset[str] | None, max_bytes: int
+        self, kernel: Kernel, channel: Channel, watcher: Watcher, *, messages: int, kinds: frozenset[str] | None
     ) -> None:
+        self.channel = channel
+        self.watcher = watcher
+        self.kinds = kinds
+        self.group: Group | None = None
+        self.waiting = False
+        """Whether it can tell nothing until older messages were read."""
         self._kernel = kernel
-        self._session_id = session_id
         self._messages = messages
-        self._kinds = kinds
-        self._max_bytes = max_bytes
-        self._handle: RuntimeHandle | None = None
-        self._opening: Opening | None = None
+        self._subscription: ReplaySubscription | None = None
         self._unsaid: Opening | None = None
         self._catch_up_to: int | None = None
-        self._farewell: tuple[str, int | None, int | None] | None = None
-        self.cursor = ""
-        self.ended: Goodbye | None = None
-        self.ready = asyncio.Event()
+        self._cursor = ""
 
-    async def open(self, cursor: Cursor | None, *, at_tail: bool = False) -> None:
-        """Begin. Raises SessionNotFound, SessionDeleted, StoreUnavailable."""
-        handle, opening = await self._kernel.subscribe(self._session_id, cursor, self.ready.set, at_tail=at_tail)
-        handle.attach(self.close)
-        self._handle = handle
-        self._opening = self._unsaid = opening
-        self._catch_up_to = _position(handle.cursor)
-        self.ready.set()
+    @property
+    def session_id(self) -> str:
+        return self.channel.session_id
 
-    def close(self, reason: str, *, retry_after_ms: int | None = None, jitter_ms: int | None = None) -> None:
-        """End after one more frame, a goodbye. The first reason counts."""
-        if self._farewell is None:
-            self._farewell = (reason, retry_after_ms, jitter_ms)
-            self.ready.set()
+    @property
+    def cursor(self) -> str:
+        """That of the last frame handed out, never one further: who comes back with it has missed nothing."""
+        return self._cursor if self.group is None else self.channel.cursor
 
-    def release(self) -> None:
-        """Give the place in the log up. Idempotent; call it on every exit."""
-        if self._handle is not None:
-            self._handle.detach(self.close)
-        if self._opening is not None:
-            self._opening.subscription.close()
+    @property
+    def unsaid(self) -> bool:
+        """Whether a first frame is due: its cursor stands for a snapshot that nobody has seen."""
+        return self._unsaid is not None
 
     @property
     def behind(self) -> bool:
         """Whether there is more to be told at once."""
-        return self._unsaid is not None or (self._opening is not None and self._opening.subscription.behind)
+        if self._subscription is not None:
+            return self.unsaid or self._subscription.behind
+        return self.group is None or self.channel.pending
 
-    def heartbeat(self) -> Frame:
-        return control(Heartbeat(session_id=self._session_id, cursor=self.cursor))
+    def begin(self, cursor: Cursor | None, *, at_tail: bool = False) -> None:
+        """Take a place: at the tail, behind the cursor, or (none) at a fresh start."""
+        self._start_from(self.channel.open(self, cursor, at_tail=at_tail))
+        self._catch_up_to = _position(self.channel.handle.cursor)
 
-    def goodbye(self, cursor: str, reason: str, retry_after_ms: int | None, jitter_ms: int | None) -> Frame:
-        """The last frame, for one whose last cursor was this; after it the feed has `ended`."""
-        self.ended = Goodbye(
-            session_id=self._session_id,
-            cursor=cursor,
-            reason=reason,
-            code=CLOSE_CODES[reason],
-            retry_after_ms=UNSET if retry_after_ms is None else retry_after_ms,
-            jitter_ms=UNSET if jitter_ms is None else jitter_ms,
-        )
-        return control(self.ended)
+    async def prepare(self) -> None:
+        """Read the older messages that its next snapshot is to bring. Cancellable."""
+        opening = self._unsaid
+        if opening is not None and opening.observation is not None and self.waiting:
+            view = await self._widened(opening.observation)
+            if self._unsaid is opening:
+                # Of a session that is gone nothing is shown: its goodbye comes instead.
+                self._unsaid = None if view is None else structs.replace(opening, observation=view)
+                self.waiting = False
 
-    async def next_frames(self) -> Sequence[Frame]:
-        """What is to be written now, at most about `max_bytes` of events. Empty: wait for `ready`, then ask again."""
-        assert self._opening is not None, "open it first"
-        self.ready.clear()
+    def end(self, reason: str) -> None:
+        """The session is over."""
+        self.watcher.session_ended(self, reason)
+
+    def close(self) -> None:
+        """Give the place up. Idempotent."""
+        self.channel.leave(self)
+        self._unsubscribe()
+
+    def next_frames(self, max_bytes: int, render: Render) -> list[Frame]:
+        """What is to be written now, about `max_bytes` of events at most. Empty: it is parked or has to wait, or it
+        should be asked again after the channel's next pass.
+        """
         frames: list[Frame] = []
-        if self._unsaid is not None:
-            # Also before a goodbye: its cursor would otherwise stand for a snapshot that nobody has seen.
-            frames += await self._first_frame(self._unsaid)
-            self.cursor = self._unsaid.cursor
-            self._unsaid = None
-        if self._farewell is not None:
-            frames.append(self.goodbye(self.cursor, *self._farewell))
-            return frames
-        more = True
-        while more:
-            entries = self._opening.subscription.take(self._max_bytes)
+        while not self.waiting and self.group is None:
+            if self._unsaid is not None:
+                frames.append(self.first_frame())
+            if self._subscription is None:
+                self._resume()
+                continue
+            entries = self._subscription.take(max_bytes)
             if isinstance(entries, str):
                 self._begin_again("lagged" if entries == "trimmed" else entries)
                 return frames
             self._add_events(frames, entries)
-            # The log wakes only who was told that there is nothing, which is not who got events his filter hides.
-            more = bool(entries) and not frames
+            if not entries:
+                if not self.channel.pending:
+                    self.group = self.channel.park(self, render, self.kinds)
+                    self._unsubscribe()
+                return frames
+            if frames:
+                return frames
+            # What came is hidden by the filter: go on.
         return frames
 
+    def stand_at(self, cursor: str) -> None:
+        """It is parked no more; it has seen what is up to this cursor."""
+        self.group = None
+        self._cursor = cursor
+
+    def _resume(self) -> None:
+        """Go on from where it stands, if the log still reaches back to there."""
+        opening = self.channel.handle.open(parse(self._cursor), no_wake)
+        if opening.gap is not None:
+            reason = "lagged" if opening.gap.reason == "trimmed" else opening.gap.reason
+            opening = structs.replace(opening, gap=structs.replace(opening.gap, reason=reason))
+            self._start_from(opening)
+        else:
+            self._subscription = opening.subscription
+
     def _begin_again(self, reason: str) -> None:
-        assert self._handle is not None, "open it first"
-        assert self._opening is not None, "open it first"
-        self._opening.subscription.close()
-        self._opening = self._unsaid = self._handle.reopen_after_lag(self.cursor, self.ready.set, reason)
+        self._start_from(self.channel.handle.reopen_after_lag(self._cursor, no_wake, reason))
         if self._catch_up_to is not None:
-            self._catch_up_to = _position(self._opening.cursor)
-        self.ready.set()
+            self._catch_up_to = _position(self.channel.handle.cursor)
+
+    def _start_from(self, opening: Opening) -> None:
+        self._unsubscribe()
+        self._subscription = opening.subscription
+        self._unsaid = opening
+        view = opening.observation
+        # Messages beyond those in memory come from the store.
+        self.waiting = view is not None and view.read_view.truncated and len(view.read_view.messages) < self._messages
+        if self.waiting:
+            self.watcher.prepare(self)
+
+    def _unsubscribe(self) -> None:
+        if self._subscription is not None:
+            self._subscription.close()
+            self._subscription = None
 
     def _add_events(self, frames: list[Frame], entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            if self._catch_up_to is not None and entry.position > self._catch_up_to:
-                frames.append(self._caught_up())
-            self.cursor = entry.cursor
-            if self._kinds is None or entry.kind in self._kinds:
-                frames.append(event(entry))
-        if self._catch_up_to is not None and _position(self.cursor) >= self._catch_up_to:
-            frames.append(self._caught_up())
+        if self._catch_up_to is None:
+            self._show(frames, entries)
+            return
+        missed = [entry for entry in entries if entry.position <= self._catch_up_to]
+        self._show(frames, missed)
+        if len(missed) < len(entries) or _position(self._cursor) >= self._catch_up_to:
+            self._catch_up_to = None
+            frames.append(control(CaughtUp(session_id=self.session_id, cursor=self._cursor)))
+            self._show(frames, entries[len(missed) :])
 
-    def _caught_up(self) -> Frame:
-        self._catch_up_to = None
-        return control(CaughtUp(session_id=self._session_id, cursor=self.cursor))
+    def _show(self, frames: list[Frame], entries: Sequence[Entry]) -> None:
+        if entries:
+            self._cursor = entries[-1].cursor
+            kinds, session_id = self.kinds, self.channel.session_id
+            frames += [
+                entry.framed or event(entry, session_id) for entry in entries if kinds is None or entry.kind in kinds
+            ]
 
-    async def _first_frame(self, opening: Opening) -> Sequence[Frame]:
-        """The frame that says where the stream begins; none when the session is gone: then a goodbye comes instead."""
-        if opening.observation is None:
-            return [control(Resumed(session_id=self._session_id, cursor=opening.cursor))]
-        try:
-            view = await self._widened(opening.observation)
-        except (NotFound, SessionDeleted):
-            self.close("session_deleted")
-            return ()
+    def first_frame(self) -> Frame:
+        """The frame that says where the stream begins. Only while one is due and it is not waiting."""
+        opening, self._unsaid = self._unsaid, None
+        assert opening is not None
+        session_id, view = self.session_id, opening.observation
+        self._cursor = opening.cursor
+        if view is None:
+            return control(Resumed(session_id=session_id, cursor=opening.cursor))
+        shown = self.channel.snapshot(view, self._messages)
         if opening.gap is None:
-            return [control(ObservationFrame(session_id=self._session_id, cursor=view.cursor, observation=view))]
-        return [control(GapFrame(session_id=self._session_id, cursor=view.cursor, gap=opening.gap, observation=view))]
+            return control(ObservationFrame(session_id=session_id, cursor=view.cursor, observation=shown))
+        return control(GapFrame(session_id=session_id, cursor=view.cursor, gap=opening.gap, observation=shown))
 
-    async def _widened(self, view: Observation) -> Observation:
+    async def _widened(self, view: Observation) -> Observation | None:
         try:
             return await self._kernel.widen(view, self._messages)
         except StoreUnavailable as error:
             # Nobody needs the store to go on watching: fewer messages come than asked for, and `truncated` says so.
-            _log.warning("session %s: a snapshot goes out without its older messages: %s", self._session_id, error)
+            _log.warning("session %s: a snapshot goes out without its older messages: %s", self.session_id, error)
             return view
+        except (NotFound, SessionDeleted):
+            return None
 
 
 def _position(cursor: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -43,7 +44,7 @@ class ObservationFrame(Struct, frozen=True, kw_only=True, tag="observation", tag
 
     session_id: str
     cursor: str
-    observation: Observation
+    observation: Observation | msgspec.Raw
 
 
 class Resumed(Struct, frozen=True, kw_only=True, tag="resumed", tag_field="type"):
@@ -59,7 +60,7 @@ class GapFrame(Struct, frozen=True, kw_only=True, tag="gap", tag_field="type"):
     session_id: str
     cursor: str
     gap: Gap
-    observation: Observation
+    observation: Observation | msgspec.Raw
 
 
 class CaughtUp(Struct, frozen=True, kw_only=True, tag="caught_up", tag_field="type"):
@@ -72,11 +73,12 @@ class CaughtUp(Struct, frozen=True, kw_only=True, tag="caught_up", tag_field="ty
 class Goodbye(Struct, frozen=True, kw_only=True, tag="goodbye", tag_field="type"):
     """The server is about to close this stream.
 
-    Come back after `retry_after_ms` plus up to `jitter_ms`, unless the code forbids it.
+    Come back after `retry_after_ms` plus up to `jitter_ms`, unless the code forbids it. On a stream of several sessions
+    each of them gets its own; a stream without any gets one that names none.
     """
 
-    session_id: str
-    cursor: str
+    session_id: str | UnsetType = UNSET
+    cursor: str | UnsetType = UNSET
     reason: str
     code: int
     retry_after_ms: int | UnsetType = UNSET
@@ -84,8 +86,10 @@ class Goodbye(Struct, frozen=True, kw_only=True, tag="goodbye", tag_field="type"
 
 
 class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat", tag_field="type"):
-    session_id: str
-    cursor: str
+    """Nothing happened for as long as was asked; names no session on a stream of several."""
+
+    session_id: str | UnsetType = UNSET
+    cursor: str | UnsetType = UNSET
 
 
 class Pong(Struct, frozen=True, kw_only=True, tag="pong", tag_field="type"):
@@ -93,40 +97,101 @@ class Pong(Struct, frozen=True, kw_only=True, tag="pong", tag_field="type"):
 
 
 class ErrorFrame(Struct, frozen=True, kw_only=True, tag="error", tag_field="type"):
+    """What a client asked for is refused. `id`, and on a stream of several sessions `session_id`, are those it gave."""
+
+    session_id: str | UnsetType = UNSET
     problem: Problem
     id: Any = UNSET
 
 
 class Frame:
-    """A frame ready to be written: its name, the cursor after it (none: it moves nothing), its JSON.
+    """A frame ready to be written: its name, whose it is, the cursor after it (none: it moves nothing), its JSON.
 
-    `text` and `sse` are made once, by whoever needs them first: the frame of an event is the same object for everybody.
+    What a transport makes of it is made once, by whoever needs it first: the frame of an event is the same object for
+    everybody.
     """
 
-    __slots__ = ("_sse", "_text", "cursor", "is_event", "name", "payload")
+    __slots__ = ("cursor", "is_event", "message", "name", "payload", "server_sent", "session_id", "text")
 
-    def __init__(self, name: str, cursor: str | None, payload: bytes, *, is_event: bool = False) -> None:
+    def __init__(
+        self, name: str, session_id: str, cursor: str | None, payload: bytes, *, is_event: bool = False
+    ) -> None:
         self.name = name
+        self.session_id = session_id
         self.cursor = cursor
         self.payload = payload
         self.is_event = is_event
-        self._sse: bytes | None = None
-        self._text: str | None = None
+        self.text: str | None = None
+        self.message: bytes | None = None
+        self.server_sent: bytes | None = None
 
-    @property
-    def text(self) -> str:
-        """As a WebSocket's message."""
-        if self._text is None:
-            self._text = self.payload.decode()
-        return self._text
 
-    @property
-    def sse(self) -> bytes:
-        """As a server-sent event."""
-        if self._sse is None:
-            identity = b"" if self.cursor is None else b"id: %b\n" % self.cursor.encode()
-            self._sse = b"event: %b\n%bdata: %b\n\n" % (self.name.encode(), identity, self.payload)
-        return self._sse
+class Comment(Frame):
+    """What keeps proxies from closing a quiet stream of server-sent events; no frame to anybody."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__("", "", None, b"")
+        self.server_sent = b": keep-alive\n\n"
+
+
+def as_text(frame: Frame) -> str:
+    """As a WebSocket's message, for a server that frames it itself."""
+    if frame.text is None:
+        frame.text = frame.payload.decode()
+    return frame.text
+
+
+def as_message(frame: Frame) -> bytes:
+    """As a WebSocket's message, framed."""
+    if frame.message is None:
+        frame.message = text_frame(frame.payload)
+    return frame.message
+
+
+def as_server_sent(frame: Frame) -> bytes:
+    """As a server-sent event."""
+    if frame.server_sent is None:
+        identity = b"" if frame.cursor is None else b"id: %b\n" % frame.cursor.encode()
+        frame.server_sent = b"event: %b\n%bdata: %b\n\n" % (frame.name.encode(), identity, frame.payload)
+    return frame.server_sent
+
+
+def as_unidentified(frame: Frame) -> bytes:
+    """As a server-sent event without an id, for a stream of several sessions."""
+    if frame.cursor is None:
+        return as_server_sent(frame)
+    return b"event: %b\ndata: %b\n\n" % (frame.name.encode(), frame.payload)
+
+
+def messages(frames: Sequence[Frame]) -> bytes:
+    """As WebSocket messages in a row."""
+    return b"".join([frame.message or as_message(frame) for frame in frames])
+
+
+def chunk(frames: Sequence[Frame]) -> bytes:
+    """As server-sent events in one chunk of an HTTP response."""
+    return http_chunk(b"".join([frame.server_sent or as_server_sent(frame) for frame in frames]))
+
+
+def unidentified_chunk(frames: Sequence[Frame]) -> bytes:
+    """As server-sent events without ids, in one chunk of an HTTP response."""
+    return http_chunk(b"".join([as_unidentified(frame) for frame in frames]))
+
+
+def http_chunk(body: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A WebSocket message in one frame, as a server sends it."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81%c%b" % (size, payload)
+    if size < 65_536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
 
 
 Control = ObservationFrame | Resumed | GapFrame | CaughtUp | Goodbye | Heartbeat | Pong | ErrorFrame
@@ -134,13 +199,19 @@ Control = ObservationFrame | Resumed | GapFrame | CaughtUp | Goodbye | Heartbeat
 
 def control(frame: Control) -> Frame:
     """A control frame, encoded."""
-    cursor: str | None = getattr(frame, "cursor", None)
-    return Frame(str(frame.__struct_config__.tag), cursor, _ENCODER.encode(frame))
+    session_id = getattr(frame, "session_id", UNSET)
+    cursor = getattr(frame, "cursor", UNSET)
+    return Frame(
+        str(frame.__struct_config__.tag),
+        "" if session_id is UNSET else session_id,
+        None if cursor is UNSET else cursor,
+        _ENCODER.encode(frame),
+    )
 
 
-def event(entry: Entry) -> Frame:
+def event(entry: Entry, session_id: str) -> Frame:
     """An event's frame; its name is the event's kind."""
     frame: Frame | None = entry.framed
     if frame is None:
-        frame = entry.framed = Frame(entry.kind, entry.cursor, entry.payload, is_event=True)
+        frame = entry.framed = Frame(entry.kind, session_id, entry.cursor, entry.payload, is_event=True)
     return frame

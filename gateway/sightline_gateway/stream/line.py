@@ -8,12 +8,11 @@ Where another server runs the application there is no line, and streams send thr
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from starlette.types import Scope
 
-__all__ = ["EXTENSION", "Line", "Owner", "line_of"]
+__all__ = ["EXTENSION", "Line", "Outlet", "Owner", "line_of"]
 
 EXTENSION = "sightline.line"
 
@@ -42,29 +41,26 @@ class Owner(Protocol):
         ...
 
 
-class Line(Protocol):
-    """What an owner may do with the connection."""
+class Outlet(Protocol):
+    """What an observer needs of whatever carries it, a line or something that stands for one."""
 
-    paused: bool
-    """Whether so much is unread that writing more would only fill memory. Writing is still possible."""
+    @property
+    def paused(self) -> bool:
+        """Whether so much is unread that writing more would only fill memory. Writing is still possible."""
+        ...
 
-    write: Callable[[bytes], None]
-    """Put bytes on the wire as they are: whole frames of a WebSocket, whole chunks of an HTTP response.
-
-    Does not wait and does not raise; on a closed connection it does nothing.
-    """
+    @property
+    def batch(self) -> int:
+        """How many bytes of events are worth writing at once."""
+        ...
 
     @property
     def unread(self) -> int:
         """Bytes that wait in this process for the client to read."""
         ...
 
-    def detach(self, owner: Owner) -> None:
-        """Give the connection to `owner`. Once, after the WebSocket was accepted or the response's head was sent.
-
-        Messages that came before are delivered after this returns, in order. The server does no more for the connection
-        than its protocol demands: it answers pings and closes, and looks after keep-alive.
-        """
+    def write(self, written: Any, /) -> None:
+        """Put this on its way, in the form that goes with the outlet. Does not wait and does not raise."""
         ...
 
     def hold_reading(self) -> None:
@@ -74,11 +70,30 @@ class Line(Protocol):
     def go_on_reading(self) -> None: ...
 
     def close(self, code: int, reason: str) -> None:
-        """End in order, behind what was written: a WebSocket's close handshake, an HTTP response's last chunk."""
+        """End in order, behind what was written: a WebSocket's close handshake, an HTTP response's last chunk.
+
+        A client that does not read even that is cut off in the end.
+        """
         ...
 
     def cut_in(self, seconds: float) -> None:
         """Reset the connection after so long, whatever is unread then."""
+        ...
+
+
+class Line(Outlet, Protocol):
+    """What an owner may do with the connection. `paused` is an attribute.
+
+    `write` takes bytes as they go on the wire: whole frames of a WebSocket, whole chunks of an HTTP response. On a
+    closed connection it does nothing. It may be the transport's own method.
+    """
+
+    def detach(self, owner: Owner) -> None:
+        """Give the connection to `owner`. Once, after the WebSocket was accepted or the response's head was sent.
+
+        Messages that came before are delivered after this returns, in order. The server does no more for the connection
+        than its protocol demands: it answers pings and closes, and looks after keep-alive.
+        """
         ...
 
 

@@ -1,88 +1,95 @@
-"""Server-sent events: a feed as `text/event-stream`, written straight to ASGI so that an event's bytes are shared.
+"""Server-sent events: a stream that any HTTP client can read and a browser resumes by itself.
 
-The `id:` of each event is its cursor, so a browser's EventSource resumes by itself.
+A client cannot say anything on it, so it is the server that keeps it alive with comments, and ends it now and then:
+proxies and phones hold half-dead connections for hours otherwise.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import logging
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from sightline_gateway.gateway import Gateway
-from sightline_gateway.stream.asking import Wish
-from sightline_gateway.stream.feed import Feed
-from sightline_gateway.stream.opening import close_feed
-from sightline_gateway.stream.sending import Outlet, Pace, SlowConsumer, client_gone
+from sightline_gateway.stream.asgi_line import AsgiLine, as_they_are, body_messages
+from sightline_gateway.stream.frames import as_server_sent, as_unidentified, chunk, http_chunk, unidentified_chunk
+from sightline_gateway.stream.line import line_of
+from sightline_gateway.stream.observer import Observer, Pace
 
-__all__ = ["EventStream"]
+__all__ = ["EventStream", "client_gone", "pace_of"]
 
-_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    # A stream is of no use to a cache, to compression, or to a proxy that waits until it has enough.
-    (b"cache-control", b"no-store, no-transform"),
-    (b"x-accel-buffering", b"no"),
-]
-_RETRY = b"retry: 2000\n"
-_KEEP_ALIVE = b": keep-alive\n\n"
+_log = logging.getLogger("sightline.gateway.sse")
+
 _COMMENT_EVERY = 15.0
 _ROTATE_AFTER = 600.0
 _ROTATE_SPREAD = 0.2
-_JITTER_MS = 1_000
+_RETRY = b"retry: 2000\n"
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+def pace_of(gateway: Gateway, heartbeat: float | None) -> Pace:
+    """What a stream says in quiet times, and how long it lasts: ten minutes, more or less, so that not all end at
+    once.
+    """
+    lifetime = _ROTATE_AFTER * (1 + _ROTATE_SPREAD * (2 * gateway.kernel.ids.uniform() - 1))
+    return Pace(heartbeat or _COMMENT_EVERY, comment=heartbeat is None, lifetime=lifetime)
 
 
 class EventStream:
-    """An ASGI response; the feed is open already, so refusals have been answered as problems."""
+    """The response to a client that accepts `text/event-stream`. `observer` is subscribed and not started.
 
-    def __init__(self, gateway: Gateway, wish: Wish, feed: Feed) -> None:
+    `identified`: each event has an `id`, which is where a browser says that it was.
+    """
+
+    def __init__(self, gateway: Gateway, observer: Observer, *, identified: bool = True) -> None:
         self._gateway = gateway
-        self._heartbeat = wish.query.heartbeat
-        self._feed = feed
+        self._observer = observer
+        self._identified = identified
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kernel = self._gateway.kernel
-        lifetime = _ROTATE_AFTER * (1 + _ROTATE_SPREAD * (2 * kernel.ids.uniform() - 1))
-        pace = Pace(kernel.clock, self._heartbeat or _COMMENT_EVERY, lifetime)
-        outlet = Outlet(scope, send, kernel.clock)
+        observer = self._observer
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            line = line_of(scope)
+            if line is None:
+                await self._serve_over_asgi(scope, receive, send)
+                return
+        except BaseException:
+            observer.abandon()
+            raise
+        line.detach(observer)
+        line.write(http_chunk(_RETRY))
+        observer.start(line, chunk if self._identified else unidentified_chunk)
+
+    async def _serve_over_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        observer = self._observer
+        encode = as_server_sent if self._identified else as_unidentified
+        line = AsgiLine(scope, send, self._gateway.kernel.clock, body_messages(encode, first=_RETRY), _closing)
+        observer.start(line, as_they_are)
+        sending = asyncio.create_task(line.run(observer))
         gone = asyncio.create_task(client_gone(receive))
-        sending = asyncio.create_task(self._stream(outlet, pace))
-        ringing = asyncio.create_task(pace.ring(self._feed.ready.set))
         try:
             await asyncio.wait({gone, sending}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
         finally:
-            close_feed(self._gateway, self._feed)
-            for task in (gone, sending, ringing):
+            observer.gone()
+            for task in (gone, sending):
                 task.cancel()
-            await asyncio.gather(gone, sending, ringing, return_exceptions=True)
-
-    async def _stream(self, outlet: Outlet, pace: Pace) -> None:
-        feed = self._feed
-        shown = ""
-        opening = _RETRY
-        try:
-            await outlet.write({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            while feed.ended is None:
-                if pace.expired:
-                    feed.close("rotated", retry_after_ms=0, jitter_ms=_JITTER_MS)
-                frames = await feed.next_frames()
-                if frames:
-                    await outlet.write(_chunk(opening + b"".join([frame.sse for frame in frames])))
-                    opening = b""
-                    shown = feed.cursor
-                elif pace.overdue:
-                    await outlet.write(_chunk(feed.heartbeat().sse if self._heartbeat else _KEEP_ALIVE))
-                else:
-                    await feed.ready.wait()
-                    continue
-                pace.said()
-            await outlet.write(_chunk(b"", more=False))
-        except SlowConsumer:
-            goodbye = _chunk(feed.goodbye(shown, "slow_consumer", 0, _JITTER_MS).sse)
-            await outlet.part(*((goodbye, _chunk(b"", more=False)) if shown else ()))
+            for outcome in await asyncio.gather(gone, sending, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    _log.error("stream %s failed", scope.get("sightline.request_id", ""), exc_info=outcome)
 
 
-def _chunk(body: bytes, *, more: bool = True) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": body, "more_body": more}
+def _closing(code: int, reason: str) -> list[Message]:
+    return [{"type": "http.response.body", "body": b"", "more_body": False}]
+
+
+async def client_gone(receive: Receive) -> None:
+    """Return when the client of an HTTP request has closed its connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -11,7 +11,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from sightline.stores.replay_memory import ReplayBounds
-from sightline_gateway.stream import sending
+from sightline_gateway.stream import observer
 from tests.gateway.stream.folding import assert_same_view, fold
 from tests.gateway.stream.serving import Serving, eventually, serving
 from tests.gateway.stream.stage import Json, Stage, playing
@@ -276,7 +276,7 @@ async def test_a_client_that_never_reads_costs_a_bounded_amount_of_memory(transp
 
 @both
 async def test_a_client_that_never_reads_is_cut_off(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "_FAREWELL", 0.05)
+    monkeypatch.setattr(observer, "FAREWELL", 0.05)
     async with playing() as stage, serving(stage.app, send_buffer=4096) as server:
         wire = await stalled(stage, server, transport)
         await stage.world.clock.run_for(30)

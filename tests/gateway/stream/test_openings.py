@@ -154,13 +154,17 @@ async def test_a_cursor_from_another_life_or_from_the_future_is_a_gap(transport:
         assert client.frames[0]["observation"] == await stage.view()
 
 
-async def test_a_lost_range_is_a_gap_also_for_who_is_watching(transport: str) -> None:
+async def test_a_lost_range_is_a_gap_also_for_who_is_watching(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("the log is full")
+
     async with playing() as stage:
         client = await stage.watch(transport)
         await stage.say("one ")
         seen = client.cursor
-        lost = stage.world.replay.prepare("s", [0])
-        stage.world.replay.abandon(lost)
+        with monkeypatch.context() as broken:
+            broken.setattr(stage.world.replay, "publish", refuse)
+            await stage.say("lost ")
         await stage.say("two")
         assert client.types().count("gap") == 1
         assert client.only("gap")["gap"]["reason"] == "unavailable"

@@ -83,27 +83,28 @@ async def test_pongs_come_in_order() -> None:
 async def test_a_pong_does_not_wait_for_the_end_of_a_long_replay() -> None:
     async with playing() as stage:
         start = (await stage.view())["cursor"]
-        await stage.say(*(f"{number} " for number in range(30)))
+        await stage.say(*(f"{number} " for number in range(300)))
         line = Line(stalls_after=5)
         socket = await stage.socket(f"cursor={start}", line=line)
         await ping(socket, "now")
         assert len(socket.events()) == 3
         line.resume()
         await settled()
-        assert socket.types()[5] == "pong"
-        assert len(socket.events()) == 33
+        assert socket.types().index("pong") < 100
+        assert len(socket.events()) == 303
 
 
 async def test_a_bad_frame_does_not_wait_for_it_either() -> None:
     async with playing() as stage:
         start = (await stage.view())["cursor"]
-        await stage.say(*(f"{number} " for number in range(30)))
+        await stage.say(*(f"{number} " for number in range(300)))
         line = Line(stalls_after=5)
         socket = await stage.socket(f"cursor={start}", line=line)
         await socket.say("nonsense")
         line.resume()
         await settled()
-        assert socket.types()[5:] == ["error"]
+        assert socket.types()[-1] == "error"
+        assert len(socket.events()) < 100
         assert socket.close_code == 4400
 
 
@@ -249,7 +250,8 @@ async def test_a_failure_of_ours_is_told_without_its_text_and_closes_with_1011(
         def broken(*_: object) -> None:
             raise ZeroDivisionError("a secret")
 
-        monkeypatch.setattr("sightline_gateway.stream.feed.event", broken)
+        for room in ("channel", "feed"):
+            monkeypatch.setattr(f"sightline_gateway.stream.{room}.event", broken)
         await stage.say("one")
         problem = socket.only("error")["problem"]
         assert (problem["code"], problem["status"]) == ("internal", 500)

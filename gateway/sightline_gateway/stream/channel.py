@@ -1,0 +1,200 @@
+"""A channel: everybody who watches one session, and the pass that tells them what happened.
+
+Who has seen everything so far stands *parked* in a group with those who are told in the same way. A pass takes what is
+new from the session's log, makes one piece of bytes of it for each group, and hands that to every member's line.
+Nothing is kept for a member but that it stands there.
+
+Who cannot be told at the moment, because its client does not read, leaves the group and keeps its place in the log; who
+comes back from far away begins with such a place. Catching up is the same for both: read from the place until nothing
+is left, then park.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from sightline.observation.cursor import Cursor
+from sightline.observation.handle import Opening, RuntimeHandle
+from sightline.observation.model import Observation, newest
+from sightline.observation.replay import ReplaySubscription
+from sightline_gateway.stream.frames import Frame, event
+
+if TYPE_CHECKING:
+    from sightline_gateway.stream.feed import Feed
+
+__all__ = ["Channel", "Group", "Render", "no_wake"]
+
+_log = logging.getLogger("sightline.gateway.stream")
+_ENCODER = msgspec.json.Encoder()
+
+Render: TypeAlias = Callable[[Sequence[Frame]], Any]
+"""What frames become for a kind of line. One function for a kind, so that its members are found by it."""
+
+
+def no_wake() -> None:
+    """For a place in the log that is looked at when its client can be written to, and not before."""
+
+
+class Group:
+    """The parked feeds that are told in the same bytes. `told_at` is when they last were, on the monotonic clock."""
+
+    __slots__ = ("feeds", "kinds", "render", "told_at")
+
+    def __init__(self, render: Render, kinds: frozenset[str] | None) -> None:
+        self.render = render
+        self.kinds = kinds
+        self.feeds: set[Feed] = set()
+        self.told_at = 0.0
+
+
+class Channel:
+    """One session's observers on this process. Lives from the first to the last of them."""
+
+    def __init__(
+        self,
+        handle: RuntimeHandle,
+        *,
+        buffer_bytes: int,
+        dirty: Callable[[Channel], None],
+        warm: Callable[[Channel], None],
+        empty: Callable[[Channel], None],
+    ) -> None:
+        self.session_id = handle.session_id
+        self.handle = handle
+        self.pending = False
+        self.cursor = ""
+        self._max_bytes = buffer_bytes
+        self._dirty = dirty
+        self._warm = warm
+        self._empty = empty
+        self._feeds: set[Feed] = set()
+        self._groups: dict[tuple[Render, frozenset[str] | None], Group] = {}
+        self._snapshot: tuple[Observation, int, bytes] | None = None
+        self._head = self._at_head()
+        handle.attach(self._session_ended)
+
+    def _at_head(self) -> ReplaySubscription:
+        opening = self.handle.open_at_tail(self._wake)
+        self.cursor = opening.cursor
+        if opening.subscription.take(1):
+            raise AssertionError("there is nothing behind the tail")
+        return opening.subscription
+
+    def _wake(self) -> None:
+        if not self.pending:
+            self.pending = True
+            self._dirty(self)
+
+    # Members
+
+    def open(self, feed: Feed, cursor: Cursor | None, *, at_tail: bool = False) -> Opening:
+        """A new member's beginning: fresh, from a cursor of this session, or at the tail."""
+        self._feeds.add(feed)
+        return self.handle.open_at_tail(no_wake) if at_tail else self.handle.open(cursor, no_wake)
+
+    def leave(self, feed: Feed) -> None:
+        """A member is gone. Idempotent."""
+        if feed in self._feeds:
+            self._feeds.discard(feed)
+            self._unpark(feed)
+            if not self._feeds:
+                self._head.close()
+                self.handle.detach(self._session_ended)
+                self._empty(self)
+
+    def park(self, feed: Feed, render: Render, kinds: frozenset[str] | None) -> Group:
+        """A member that has seen everything, up to where the channel is. Not while something is pending."""
+        key = (render, kinds)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(render, kinds)
+        group.feeds.add(feed)
+        return group
+
+    def _unpark(self, feed: Feed) -> None:
+        group = feed.group
+        if group is not None:
+            feed.stand_at(self.cursor)
+            group.feeds.discard(feed)
+            if not group.feeds:
+                del self._groups[group.render, group.kinds]
+
+    # The pass
+
+    def deliver(self, now: float) -> int:
+        """Tell the parked members what is new. Returns how many writes that took."""
+        self.pending = False
+        try:
+            return self._deliver(now)
+        except Exception:
+            _log.exception("session %s: a pass failed", self.session_id)
+            self._let_all_look()
+            return 0
+
+    def _deliver(self, now: float) -> int:
+        writes = 0
+        while entries := self._head.take(self._max_bytes):
+            if isinstance(entries, str):
+                self._let_all_look()  # a hole, or more at once than the log holds
+                return writes
+            frames = [entry.framed or event(entry, self.session_id) for entry in entries]
+            behind: list[Feed] = []
+            for group in self._groups.values():
+                kinds = group.kinds
+                shown = frames if kinds is None else [frame for frame in frames if frame.name in kinds]
+                if shown:
+                    group.told_at = now
+                    writes += len(group.feeds)
+                    _tell(group, group.render(shown), behind)
+            self._part_with(behind)
+            self.cursor = entries[-1].cursor
+        return writes
+
+    def _let_all_look(self) -> None:
+        """Each member is to find out from its own place what comes next."""
+        self._part_with([feed for group in self._groups.values() for feed in group.feeds])
+        self._head.close()
+        self._head = self._at_head()
+
+    def _part_with(self, feeds: Sequence[Feed]) -> None:
+        """These did not get what comes now. Their place is before it."""
+        for feed in feeds:
+            self._unpark(feed)
+            feed.watcher.busy(feed)
+
+    # What all share
+
+    def snapshot(self, view: Observation, messages: int) -> msgspec.Raw:
+        """The view with its newest `messages`, encoded; once for all who begin in the same pass."""
+        shown = self._snapshot
+        if shown is None or shown[0] is not view or shown[1] != messages:
+            if shown is None:
+                self._warm(self)
+            self._snapshot = shown = (view, messages, _ENCODER.encode(newest(view, messages)))
+        return msgspec.Raw(shown[2])
+
+    def cool(self) -> None:
+        """Let go of what was kept for others who might begin at the same moment."""
+        self._snapshot = None
+
+    def _session_ended(self, reason: str) -> None:
+        for feed in list(self._feeds):
+            feed.end(reason)
+
+
+def _tell(group: Group, written: Any, behind: list[Feed]) -> None:
+    for feed in group.feeds:
+        line = feed.line
+        if line.paused:
+            behind.append(feed)
+        else:
+            try:
+                line.write(written)
+            except Exception:
+                # A line breaks its promise. The publication and the other observers have nothing to do with that.
+                _log.exception("a line failed")
+                behind.append(feed)
