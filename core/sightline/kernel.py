@@ -51,6 +51,7 @@ from sightline.session.model import (
     NewSession,
     Policy,
     ReadView,
+    SessionEntry,
     SessionPage,
     Status,
 )
@@ -224,6 +225,7 @@ class Kernel:
         self._refuse_when_draining()
         new = NewSession(session_id=session_id or self.ids.new(), policy=policy or {}, metadata=metadata or {})
         await self._store.create_session(new, self.clock.now_ms(), lambda _: None)
+        self._handles.listed(new.session_id)
         async with self.opened(new.session_id) as handle:
             return handle.observe()
 
@@ -232,6 +234,14 @@ class Kernel:
     ) -> SessionPage:
         """Newest activity first."""
         return await self._store.list_sessions(limit=limit, after=after, status=status)
+
+    async def session_entries(self, session_ids: Sequence[str]) -> tuple[SessionEntry, ...]:
+        """The lines of the list for these; those of sessions that are not there are left out."""
+        return await self._store.session_entries(session_ids)
+
+    def on_listed(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """See `Handles.on_listed`."""
+        return self._handles.on_listed(listener)
 
     async def observe(self, session_id: str, messages: int | None = None) -> Observation:
         """The session now, with its newest `messages`. Raises SessionNotFound, SessionDeleted, StoreUnavailable."""

@@ -27,7 +27,7 @@ from sightline_gateway.http import commands, service, sessions, turns
 from sightline_gateway.http.openapi import document
 from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation, serve
 from sightline_gateway.problems import CODES, ProblemError, instance_of, problem_response, refuse
-from sightline_gateway.stream import events
+from sightline_gateway.stream import events, observe
 from sightline_gateway.stream.websocket import events_socket
 
 __all__ = ["OPERATIONS", "create_app"]
@@ -44,6 +44,9 @@ _EXPOSED = (
 _STATUS_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
+_STREAMS = (events.OPERATION, observe.OPERATION)
+
+
 async def _openapi(call: Call) -> Answer:
     return Answer(200, _described())
 
@@ -52,7 +55,7 @@ OPERATIONS = (
     *sessions.OPERATIONS,
     *turns.OPERATIONS,
     *commands.OPERATIONS,
-    events.OPERATION,
+    *_STREAMS,
     *service.OPERATIONS,
     Operation(
         method="GET",
@@ -101,15 +104,22 @@ def _routes(gateway: Gateway) -> list[BaseRoute]:
     async def socket(scope: Scope, receive: Receive, send: Send) -> None:
         await events_socket(gateway, scope, receive, send)
 
+    async def many(request: Request) -> Any:
+        return await observe.serve_observe(gateway, request)
+
+    async def many_socket(scope: Scope, receive: Receive, send: Send) -> None:
+        await observe.observe_socket(gateway, scope, receive, send)
+
     watched = Route(events.OPERATION.path, _Answered(gateway, stream), methods=["GET"])
     # Starlette adds HEAD to every GET. A stream that shows nothing would never end.
     watched.methods = {"GET"}
     routes: list[BaseRoute] = [WebSocketRoute(events.OPERATION.path, _Raw(socket)), watched]
-    for path in dict.fromkeys(operation.path for operation in OPERATIONS if operation is not events.OPERATION):
+    routes.append(WebSocketRoute(observe.OPERATION.path, _Raw(many_socket)))
+    routes.append(Route(observe.OPERATION.path, _Answered(gateway, many), methods=["POST"]))
+    for path in dict.fromkeys(operation.path for operation in OPERATIONS if operation not in _STREAMS):
         methods = {operation.method: operation for operation in OPERATIONS if operation.path == path}
         routes.append(Route(path, _Answered(gateway, _dispatch(gateway, methods)), methods=list(methods)))
     routes += [Route(path, _Answered(gateway, _later), methods=methods) for path, methods in service.LATER]
-    routes.append(WebSocketRoute("/v1/observe", _Raw(_later_socket)))
     return routes + _console(gateway, _web_folder())
 
 
@@ -123,10 +133,6 @@ def _dispatch(gateway: Gateway, methods: dict[str, Operation]) -> Callable[[Requ
 
 async def _later(request: Request) -> Response:
     raise _not_yet(request.scope)
-
-
-async def _later_socket(scope: Scope, receive: Receive, send: Send) -> None:
-    await refuse(scope, receive, send, _not_yet(scope))
 
 
 def _not_yet(scope: Scope) -> ProblemError:

@@ -49,6 +49,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     buffer_bytes: int = 1_048_576
     max_body: int = 1_048_576
     max_connections: int = 10_000
+    max_subscriptions: int = 1_000
     max_queue: int = 1_000
     concurrency: int = 64
     session_lease: float = 10.0
@@ -183,6 +184,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("buffer_bytes", "BYTES", _integer(4096), "Most bytes handed to one consumer's connection at once."),
     Setting("max_body", "BYTES", _integer(1), "Largest request body, in bytes."),
     Setting("max_connections", "N", _integer(1), "Most streams open at once; one more gets 503."),
+    Setting("max_subscriptions", "N", _integer(1), "Most sessions that one stream of several shows."),
     Setting("max_queue", "N", _integer(1), "Most open batches in one session; one more gets 429."),
     Setting("concurrency", "N", _integer(1, 100_000), "Most turns that run at once.", _RUN),
     Setting(

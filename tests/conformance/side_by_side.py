@@ -86,9 +86,14 @@ async def _read(
         store.claimable_sessions(now, 1, min(session_ids)),
         store.next_due(now),
         *(store.list_sessions(limit=1, after=None, status=status) for status in _STATUSES),
+        _entries(store, session_ids),
         *(_rules(store, lease, now) for lease in leases),
     ]
     return list(await asyncio.gather(*map(_answer, works)))
+
+
+async def _entries(store: KernelStore, session_ids: Sequence[str]) -> object:
+    return sorted(await store.session_entries(session_ids), key=lambda entry: entry.session_id)
 
 
 async def _two_pages(store: KernelStore, session_id: str) -> object:

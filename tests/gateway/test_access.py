@@ -428,11 +428,3 @@ async def test_a_socket_to_where_there_is_none_is_refused(idle: Inside, path: st
     status, problem = await handshake(idle, path)
     assert (status, problem["code"]) == (404, "not_found")
     assert await handshake(idle, path, denial=False) == (4404, {})
-
-
-@pytest.mark.anyio
-async def test_a_socket_that_is_not_there_yet_is_refused(idle: Inside) -> None:
-    status, problem = await handshake(idle, "/v1/observe")
-
-    assert (status, problem["code"]) == (501, "not_implemented")
-    assert problem["trace_id"]

@@ -112,7 +112,6 @@ async def test_head_answers_as_get_does(idle: Inside, path: str) -> None:
         ("GET", "/v1/processes/p/events"),
         ("POST", "/v1/processes/p/events"),
         ("GET", "/v1/processes/p/await"),
-        ("POST", "/v1/observe"),
         ("POST", "/v1/tickets"),
         ("GET", "/metrics"),
         ("GET", "/asyncapi.json"),

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from sightline.observation.cursor import Cursor, parse_for_session
-from sightline.observation.events import KINDS, Data, Event
+from sightline.observation.events import KINDS, Data, Event, TurnActivity
 from sightline.observation.fold import Fold
 from sightline.observation.gaps import ReplayGap
 from sightline.observation.model import Observation, SessionState
@@ -62,11 +62,19 @@ class Opening(Struct, frozen=True, kw_only=True):
 class RuntimeHandle:
     """One per loaded session, on the event loop's thread. Never waits for a writer."""
 
-    def __init__(self, state: SessionState, replay: LiveReplayStore, *, keep: int) -> None:
+    def __init__(
+        self,
+        state: SessionState,
+        replay: LiveReplayStore,
+        *,
+        keep: int,
+        listed: Callable[[str], None] = lambda _: None,
+    ) -> None:
         record = state.record
         self.session_id = record.session_id
         self._replay = replay
         self._keep = keep
+        self._listed = listed
         cursor = replay.current_cursor(record.session_id, record.revision)
         self._fold = Fold(_first_observation(state, str(cursor)), keep=keep)
         self._closers: set[Callable[[str], None]] = set()
@@ -164,6 +172,8 @@ class RuntimeHandle:
         finally:
             if not published:
                 self._replay.abandon(reservation)
+        if any(type(change.data) is not TurnActivity for change in changes):
+            self._listed(self.session_id)
         return self._fold.cursor
 
     def _event(self, change: Change, cursor: Cursor, now: int) -> Event:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from sightline.observation.handle import RuntimeHandle
 from sightline.observation.port import SessionLoader
@@ -31,6 +31,20 @@ class Handles:
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._refreshing: set[asyncio.Task[None]] = set()
         self._deletions = 0
+        self._listeners: set[Callable[[str], None]] = set()
+
+    def on_listed(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Be called with the id of each session whose line in the list has changed, was added, or is gone.
+
+        Returns what ends it. A listener is called on the publishing path: it may not wait nor raise.
+        """
+        self._listeners.add(listener)
+        return lambda: self._listeners.discard(listener)
+
+    def listed(self, session_id: str) -> None:
+        """The session's line in the list has changed."""
+        for listener in self._listeners:
+            listener(session_id)
 
     def __len__(self) -> int:
         return len(self._loaded)
@@ -60,6 +74,7 @@ class Handles:
         if handle is not None:
             handle.close("session_deleted")
         self._replay.forget(session_id)
+        self.listed(session_id)
 
     async def refresh(self, handle: RuntimeHandle) -> None:
         """Begin the view again from what is stored: the session moved on without it."""
@@ -120,7 +135,7 @@ class Handles:
                 state = await self._loader.load_session(session_id, self._keep)
                 if deletions == self._deletions:
                     # Nothing was awaited since the check: no deletion can slip in before the handle is known.
-                    self._loaded[session_id] = RuntimeHandle(state, self._replay, keep=self._keep)
+                    self._loaded[session_id] = RuntimeHandle(state, self._replay, keep=self._keep, listed=self.listed)
                     return
         finally:
             del self._loading[session_id]

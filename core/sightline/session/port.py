@@ -9,7 +9,7 @@ be there all the same, and `then` may have been called. Writes are safe to repea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sightline.session.model import (
@@ -17,6 +17,7 @@ from sightline.session.model import (
     LaneBusy,
     MessagePage,
     NewSession,
+    SessionEntry,
     SessionLease,
     SessionPage,
     SessionRecord,
@@ -35,6 +36,10 @@ class SessionStore(Protocol):
 
     async def list_sessions(self, *, limit: int, after: int | None, status: Status | None) -> SessionPage:
         """Newest activity first; `after` is the number a former page ended with (its `next`)."""
+        ...
+
+    async def session_entries(self, session_ids: Sequence[str]) -> tuple[SessionEntry, ...]:
+        """The lines of the list for these sessions, in any order; those that are not there are left out."""
         ...
 
     async def page_messages(self, session_id: str, *, before: str | None, limit: int) -> MessagePage:

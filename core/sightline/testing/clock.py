@@ -96,18 +96,22 @@ class ManualClock:
 
 
 async def settled() -> None:
-    """Return when every other task of the loop waits for something that no task of the loop is about to do.
+    """Return when every other task of the loop waits for something that nothing on the loop is about to do.
 
     Threads are not seen: a task that waits for one counts as waiting. Others that settle are not waited for.
     """
     this = asyncio.current_task()
     assert this is not None
+    # Calls that are due and belong to no task. Only asyncio's own loop shows them.
+    ready = getattr(asyncio.get_running_loop(), "_ready", ())
     _settling.add(this)
     try:
         quiet = 0
         while quiet < _QUIET_ROUNDS:
             await asyncio.sleep(0)
-            quiet = 0 if any(_can_run(task) for task in asyncio.all_tasks() - _settling) else quiet + 1
+            others = len(_settling) - 1
+            busy = len(ready) > others or any(_can_run(task) for task in asyncio.all_tasks() - _settling)
+            quiet = 0 if busy else quiet + 1
     finally:
         _settling.discard(this)
 

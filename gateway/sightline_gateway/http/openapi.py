@@ -120,14 +120,14 @@ def _answers(operation: Operation, schema_of: dict[int, Any]) -> dict[str, Any]:
     described = {}
     for status, shape in operation.answers.items():
         answer: dict[str, Any] = {"description": operation.summary}
+        if operation.streams:
+            answer["content"] = dict(_STREAM)
         if shape is not None:
-            answer["content"] = {"application/json": {"schema": schema_of[id(shape)]}}
+            answer.setdefault("content", {})["application/json"] = {"schema": schema_of[id(shape)]}
             if operation.media:
                 binary = {"schema": {"type": "string", "format": "binary"}}
                 answer["content"] = dict.fromkeys(operation.media, binary)
-            if operation.streams:
-                answer["content"] |= _STREAM
-        if operation.method != "GET" and status != 204:
+        if operation.method != "GET" and status != 204 and not operation.streams:
             answer["headers"] = {
                 APPLIED_THROUGH: {
                     "description": "A stream that has passed this cursor has shown the write.",

@@ -47,7 +47,6 @@ _LATER = (
     ("POST", "/v1/sessions/{session_id}/processes/{rest:path}"),
     ("GET POST", "/v1/processes"),
     ("GET POST", "/v1/processes/{rest:path}"),
-    ("GET POST", "/v1/observe"),
     ("POST", "/v1/tickets"),
     ("GET", "/metrics"),
     ("GET", "/asyncapi.json"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -12,7 +13,9 @@ from sightline_gateway.http.bodies import parse_query
 from sightline_gateway.http.operations import check_session_id
 from sightline_gateway.problems import ProblemError
 
-__all__ = ["EventsQuery", "Wish", "wish_of"]
+__all__ = ["EventsQuery", "Messages", "Place", "Wish", "kinds_of", "place_of", "wish_of"]
+
+Messages = Annotated[int, Meta(ge=0, le=10_000)]
 
 
 class EventsQuery(Struct):
@@ -26,19 +29,25 @@ class EventsQuery(Struct):
 
     cursor: str | None = None
     last_event_id: str | None = None
-    messages: Annotated[int, Meta(ge=0, le=10_000)] = 200
+    messages: Messages = 200
     kinds: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
     heartbeat: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 500
     wait: Annotated[float, Meta(ge=0, le=60)] = 0.0
 
 
+class Place(Struct, frozen=True):
+    """Where a stream begins: behind the cursor, at the tail, or (neither) with a fresh start."""
+
+    cursor: Cursor | None
+    at_tail: bool
+
+
 class Wish(Struct, frozen=True, kw_only=True):
     """What the client asks for, checked; no store has been touched."""
 
     session_id: str
-    cursor: Cursor | None
-    at_tail: bool
+    place: Place
     kinds: frozenset[str] | None
     query: EventsQuery
 
@@ -50,12 +59,23 @@ def wish_of(session_id: str, query_string: bytes, headers: Headers) -> Wish:
     # An empty header is how the standard says "none"; an empty parameter is somebody's mistake, and refused as one.
     asked = (headers.get("last-event-id") or None, query.cursor, query.last_event_id)
     given = next((text for text in asked if text is not None), None)
-    kinds = None if query.kinds is None else frozenset(query.kinds.split(","))
-    if kinds is not None and not all(kind.isascii() and kind.replace("_", "").isalnum() for kind in kinds):
+    return Wish(session_id=session_id, kinds=kinds_of(query.kinds), place=place_of(session_id, given), query=query)
+
+
+def kinds_of(given: str | Sequence[str] | None) -> frozenset[str] | None:
+    """The filter that is meant; none shows every kind. Raises ProblemError."""
+    if given is None:
+        return None
+    kinds = frozenset(given.split(",") if isinstance(given, str) else given)
+    if not kinds or not all(kind.isascii() and kind.replace("_", "").isalnum() for kind in kinds):
         raise ProblemError("invalid_field", "kinds must be event kinds, separated by commas", field="kinds")
-    cursor = None
-    if given is not None and given != "now":
-        if len(given) > MAX_CURSOR_LENGTH:
-            raise ProblemError("malformed_cursor", f"a cursor has at most {MAX_CURSOR_LENGTH} characters")
-        cursor = parse_for_session(given, session_id)
-    return Wish(session_id=session_id, cursor=cursor, at_tail=given == "now", kinds=kinds, query=query)
+    return kinds
+
+
+def place_of(session_id: str, given: str | None) -> Place:
+    """Where a stream of this session begins. Raises ProblemError, MalformedCursor, WrongSessionCursor."""
+    if given is None or given == "now":
+        return Place(None, given is not None)
+    if len(given) > MAX_CURSOR_LENGTH:
+        raise ProblemError("malformed_cursor", f"a cursor has at most {MAX_CURSOR_LENGTH} characters")
+    return Place(parse_for_session(given, session_id), False)

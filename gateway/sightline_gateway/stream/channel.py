@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from sightline.observation.cursor import Cursor
 from sightline.observation.handle import Opening, RuntimeHandle
 from sightline.observation.model import Observation, newest
 from sightline.observation.replay import ReplaySubscription
+from sightline_gateway.stream.asking import Place
 from sightline_gateway.stream.frames import Frame, event
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ class Channel:
 
     # Members
 
-    def open(self, feed: Feed, cursor: Cursor | None, *, at_tail: bool = False) -> Opening:
-        """A new member's beginning: fresh, from a cursor of this session, or at the tail."""
+    def open(self, feed: Feed, place: Place) -> Opening:
+        """A new member's beginning."""
         self._feeds.add(feed)
-        return self.handle.open_at_tail(no_wake) if at_tail else self.handle.open(cursor, no_wake)
+        return self.handle.open_at_tail(no_wake) if place.at_tail else self.handle.open(place.cursor, no_wake)
 
     def leave(self, feed: Feed) -> None:
         """A member is gone. Idempotent."""

@@ -51,9 +51,7 @@ async def serve_events(gateway: Gateway, request: Request) -> Response | ASGIApp
 async def _observer(gateway: Gateway, wish: Wish, pace: Pace | None = None) -> Observer:
     observer = gateway.observer(pace=pace)
     try:
-        await observer.subscribe(
-            wish.session_id, wish.cursor, at_tail=wish.at_tail, messages=wish.query.messages, kinds=wish.kinds
-        )
+        await observer.subscribe(wish.session_id, wish.place, messages=wish.query.messages, kinds=wish.kinds)
     except BaseException:
         observer.abandon()
         raise
@@ -61,12 +59,12 @@ async def _observer(gateway: Gateway, wish: Wish, pace: Pace | None = None) -> O
 
 
 async def _catch_up(gateway: Gateway, wish: Wish, receive: Receive) -> CatchUp:
-    if wish.cursor is None and not wish.at_tail:
+    if wish.place.cursor is None and not wish.place.at_tail:
         view = await gateway.kernel.observe(wish.session_id, wish.query.messages)
         return CatchUp(events=[], cursor=view.cursor, up_to_date=True, observation=view)
     observer = await _observer(gateway, wish)
     try:
-        [feed] = observer.feeds.values()
+        feed = observer.only_feed
         poll = Poll(observer)
         observer.start(poll, as_they_are)
         await poll.told.wait()

@@ -16,10 +16,11 @@ from msgspec import structs
 
 from sightline.errors import NotFound, SessionDeleted, StoreUnavailable
 from sightline.kernel import Kernel
-from sightline.observation.cursor import Cursor, parse
+from sightline.observation.cursor import parse
 from sightline.observation.handle import Opening
 from sightline.observation.model import Observation
 from sightline.observation.replay import Entry, ReplaySubscription
+from sightline_gateway.stream.asking import Place
 from sightline_gateway.stream.channel import Channel, Group, Render, no_wake
 from sightline_gateway.stream.frames import CaughtUp, Frame, GapFrame, ObservationFrame, Resumed, control, event
 from sightline_gateway.stream.line import Outlet
@@ -92,6 +93,16 @@ class Feed:
         return self._cursor if self.group is None else self.channel.cursor
 
     @property
+    def settled(self) -> bool:
+        """Whether it has nothing to tell until somebody says that it has."""
+        return self.waiting or self.group is not None
+
+    @property
+    def told_at(self) -> float:
+        """When its channel last told it something, on the monotonic clock."""
+        return 0.0 if self.group is None else self.group.told_at
+
+    @property
     def unsaid(self) -> bool:
         """Whether a first frame is due: its cursor stands for a snapshot that nobody has seen."""
         return self._unsaid is not None
@@ -103,9 +114,9 @@ class Feed:
             return self.unsaid or self._subscription.behind
         return self.group is None or self.channel.pending
 
-    def begin(self, cursor: Cursor | None, *, at_tail: bool = False) -> None:
-        """Take a place: at the tail, behind the cursor, or (none) at a fresh start."""
-        self._start_from(self.channel.open(self, cursor, at_tail=at_tail))
+    def begin(self, place: Place) -> None:
+        """Take a place in the session's log."""
+        self._start_from(self.channel.open(self, place))
         self._catch_up_to = _position(self.channel.handle.cursor)
 
     async def prepare(self) -> None:

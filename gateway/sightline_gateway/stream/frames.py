@@ -11,21 +11,34 @@ from msgspec import UNSET, Struct, UnsetType
 from sightline.observation.handle import Gap
 from sightline.observation.model import Observation
 from sightline.observation.replay import Entry
+from sightline.session.model import SessionEntry
 from sightline_gateway.problems import Problem
 
 __all__ = [
     "CLOSE_CODES",
     "CaughtUp",
+    "Comment",
     "ErrorFrame",
     "Frame",
     "GapFrame",
     "Goodbye",
     "Heartbeat",
+    "IndexChanged",
+    "IndexFrame",
     "ObservationFrame",
     "Pong",
     "Resumed",
+    "as_message",
+    "as_server_sent",
+    "as_text",
+    "as_unidentified",
+    "chunk",
     "control",
     "event",
+    "http_chunk",
+    "messages",
+    "text_frame",
+    "unidentified_chunk",
 ]
 
 _ENCODER = msgspec.json.Encoder()
@@ -102,6 +115,21 @@ class ErrorFrame(Struct, frozen=True, kw_only=True, tag="error", tag_field="type
     session_id: str | UnsetType = UNSET
     problem: Problem
     id: Any = UNSET
+
+
+class IndexFrame(Struct, frozen=True, kw_only=True, tag="index", tag_field="type"):
+    """The list of sessions, newest activity first; replaces whatever of it was there."""
+
+    session_id: str
+    sessions: tuple[SessionEntry, ...]
+
+
+class IndexChanged(Struct, frozen=True, kw_only=True, tag="index_changed", tag_field="type"):
+    """One line of the list is this now, or is gone."""
+
+    session_id: str
+    session: SessionEntry | UnsetType = UNSET
+    removed: str | UnsetType = UNSET
 
 
 class Frame:
@@ -194,7 +222,18 @@ def text_frame(payload: bytes) -> bytes:
     return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
 
 
-Control = ObservationFrame | Resumed | GapFrame | CaughtUp | Goodbye | Heartbeat | Pong | ErrorFrame
+Control = (
+    ObservationFrame
+    | Resumed
+    | GapFrame
+    | CaughtUp
+    | Goodbye
+    | Heartbeat
+    | Pong
+    | ErrorFrame
+    | IndexFrame
+    | IndexChanged
+)
 
 
 def control(frame: Control) -> Frame:

@@ -17,10 +17,11 @@ from msgspec import Struct
 
 from sightline.errors import SessionDeleted
 from sightline.kernel import Kernel
-from sightline.observation.cursor import Cursor
+from sightline_gateway.stream.asking import Place
 from sightline_gateway.stream.channel import Channel
 from sightline_gateway.stream.clockwork import Clockwork
 from sightline_gateway.stream.feed import Feed, Watcher
+from sightline_gateway.stream.index import Index
 
 if TYPE_CHECKING:
     from sightline_gateway.stream.observer import Observer
@@ -58,6 +59,7 @@ class Hub:
         self._dirty: list[Channel] = []
         self._warm: list[Channel] = []
         self._ready: deque[Observer] = deque()
+        self.index = Index(kernel, self.spawn)
         self._due: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -65,9 +67,8 @@ class Hub:
         self,
         watcher: Watcher,
         session_id: str,
-        cursor: Cursor | None,
+        place: Place,
         *,
-        at_tail: bool,
         messages: int,
         kinds: frozenset[str] | None,
     ) -> Feed:
@@ -86,7 +87,7 @@ class Hub:
                     empty=self._is_empty,
                 )
             feed = Feed(self.kernel, channel, watcher, messages=messages, kinds=kinds)
-            feed.begin(cursor, at_tail=at_tail)
+            feed.begin(place)
             return feed
 
     def ready(self, observer: Observer) -> None:
@@ -94,11 +95,12 @@ class Hub:
         self._ready.append(observer)
         self._soon()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Something that has to wait for the store."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _is_dirty(self, channel: Channel) -> None:
         self._dirty.append(channel)

@@ -13,12 +13,13 @@ from typing import TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
-from sightline.observation.cursor import Cursor
+from sightline_gateway.stream.asking import Place
 from sightline_gateway.stream.channel import Render
 from sightline_gateway.stream.clockwork import Timer
 from sightline_gateway.stream.feed import Feed
 from sightline_gateway.stream.frames import CLOSE_CODES, Comment, Frame, Goodbye, Heartbeat, control
 from sightline_gateway.stream.hub import Hub
+from sightline_gateway.stream.index import INDEX, IndexFeed
 from sightline_gateway.stream.line import Outlet
 
 __all__ = ["FAREWELL", "PATIENCE", "Failure", "Observer", "Pace"]
@@ -99,8 +100,8 @@ class Observer:
         self._left = left
         self._pace = pace
         self._many = many
-        self._feeds: dict[str, Feed] = {}
-        self._busy: deque[Feed] | None = None
+        self._feeds: dict[str, Feed | IndexFeed] = {}
+        self._busy: deque[Feed | IndexFeed] | None = None
         self._answers: deque[Frame] | None = None
         self._farewell: _Farewell | None = None
         self._closing: tuple[int, str] | None = None
@@ -121,27 +122,35 @@ class Observer:
     # Its sessions
 
     @property
-    def feeds(self) -> Mapping[str, Feed]:
+    def feeds(self) -> Mapping[str, Feed | IndexFeed]:
         return self._feeds
 
     async def subscribe(
-        self,
-        session_id: str,
-        cursor: Cursor | None,
-        *,
-        at_tail: bool = False,
-        messages: int,
-        kinds: frozenset[str] | None = None,
+        self, session_id: str, place: Place, *, messages: int, kinds: frozenset[str] | None = None
     ) -> None:
         """Watch one more session. Raises SessionNotFound, SessionDeleted, StoreUnavailable."""
-        feed = await self._hub.subscribe(self, session_id, cursor, at_tail=at_tail, messages=messages, kinds=kinds)
+        self._add(session_id, await self._hub.subscribe(self, session_id, place, messages=messages, kinds=kinds))
+
+    @property
+    def only_feed(self) -> Feed:
+        """That of an observer of one session."""
+        [feed] = self._feeds.values()
+        assert isinstance(feed, Feed)
+        return feed
+
+    def watch_index(self) -> None:
+        """Watch the list of sessions, under the name `*`."""
+        self._add(INDEX, self._hub.index.join(self))
+
+    def _add(self, session_id: str, feed: Feed | IndexFeed) -> None:
         if self.ended or session_id in self._feeds:
             feed.close()  # the client left, or asked twice, while the session was read
             return
         self._feeds[session_id] = feed
         if self._started:
             feed.line = self._line
-        self.busy(feed)
+        if not feed.settled:
+            self.busy(feed)
 
     def unsubscribe(self, session_id: str) -> bool:
         """Watch it no more; whether it was watched."""
@@ -220,7 +229,7 @@ class Observer:
 
     # What feeds say to it
 
-    def busy(self, feed: Feed) -> None:
+    def busy(self, feed: Feed | IndexFeed) -> None:
         if self._busy is None:
             self._busy = deque()
         self._busy.append(feed)
@@ -287,8 +296,8 @@ class Observer:
 
     def _fail(self, error: Exception) -> None:
         """Something of ours is broken: tell the client, if there is a way, and be done with it."""
-        _log.error("a stream failed", exc_info=error)
         if self._on_failure is None:
+            _log.error("a stream failed", exc_info=error)
             self._line.cut_in(0)
             self.abandon()
         else:
@@ -315,7 +324,7 @@ class Observer:
             assert busy is not None
             feed = busy.popleft()
             told = feed.next_frames(self._batch, self.render)
-            if not feed.waiting and feed.group is None:
+            if not feed.settled:
                 busy.append(feed)  # it has more, or waits for its channel's pass
             if told:
                 return frames + told
@@ -331,7 +340,7 @@ class Observer:
             frames.append(control(self._goodbye(feed, feed.cursor, farewell)))
         return frames or [control(self._goodbye(None, "", farewell))]
 
-    def _goodbye(self, feed: Feed | None, cursor: str, farewell: _Farewell) -> Goodbye:
+    def _goodbye(self, feed: Feed | IndexFeed | None, cursor: str, farewell: _Farewell) -> Goodbye:
         return Goodbye(
             session_id=UNSET if feed is None else feed.session_id,
             cursor=cursor or UNSET,
@@ -390,7 +399,7 @@ class Observer:
         if pace.lifetime is not None and now >= self._rotate_at:
             self.close("rotated", retry_after_ms=0, jitter_ms=_JITTER_MS)
             return
-        last = max([self._said_at, *(feed.group.told_at for feed in self._feeds.values() if feed.group is not None)])
+        last = max([self._said_at, *(feed.told_at for feed in self._feeds.values())])
         if now >= last + pace.every:
             if not self._line.paused and not self._queued:
                 self._line.write(self.render([_COMMENT if pace.comment else self._heartbeat()]))
@@ -403,5 +412,5 @@ class Observer:
     def _heartbeat(self) -> Frame:
         if self._many:
             return control(Heartbeat())
-        [feed] = self._feeds.values()
+        feed = self.only_feed
         return control(Heartbeat(session_id=feed.session_id, cursor=feed.cursor))

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from starlette.types import Message, Receive, Scope, Send
 
 from sightline_gateway.gateway import Gateway
 from sightline_gateway.stream.asgi_line import AsgiLine, as_they_are, body_messages
-from sightline_gateway.stream.frames import as_server_sent, as_unidentified, chunk, http_chunk, unidentified_chunk
-from sightline_gateway.stream.line import line_of
+from sightline_gateway.stream.channel import Render
+from sightline_gateway.stream.frames import (
+    Frame,
+    as_server_sent,
+    as_unidentified,
+    chunk,
+    http_chunk,
+    unidentified_chunk,
+)
+from sightline_gateway.stream.line import Outlet, line_of
 from sightline_gateway.stream.observer import Observer, Pace
 
 __all__ = ["EventStream", "client_gone", "pace_of"]
@@ -44,13 +53,16 @@ def pace_of(gateway: Gateway, heartbeat: float | None) -> Pace:
 class EventStream:
     """The response to a client that accepts `text/event-stream`. `observer` is subscribed and not started.
 
-    `identified`: each event has an `id`, which is where a browser says that it was.
+    `identified`: each event has an `id`, which is where a browser says that it was. `first`: told before all else.
     """
 
-    def __init__(self, gateway: Gateway, observer: Observer, *, identified: bool = True) -> None:
+    def __init__(
+        self, gateway: Gateway, observer: Observer, *, identified: bool = True, first: Sequence[Frame] = ()
+    ) -> None:
         self._gateway = gateway
         self._observer = observer
         self._identified = identified
+        self._first = first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         observer = self._observer
@@ -65,13 +77,18 @@ class EventStream:
             raise
         line.detach(observer)
         line.write(http_chunk(_RETRY))
-        observer.start(line, chunk if self._identified else unidentified_chunk)
+        self._start(line, chunk if self._identified else unidentified_chunk)
+
+    def _start(self, line: Outlet, render: Render) -> None:
+        self._observer.start(line, render)
+        for frame in self._first:
+            self._observer.answer(frame)
 
     async def _serve_over_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         observer = self._observer
         encode = as_server_sent if self._identified else as_unidentified
         line = AsgiLine(scope, send, self._gateway.kernel.clock, body_messages(encode, first=_RETRY), _closing)
-        observer.start(line, as_they_are)
+        self._start(line, as_they_are)
         sending = asyncio.create_task(line.run(observer))
         gone = asyncio.create_task(client_gone(receive))
         try:

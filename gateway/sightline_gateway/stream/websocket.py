@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, Struct
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
+from sightline.errors import SightlineError
 from sightline_gateway.gateway import Gateway
 from sightline_gateway.http.bodies import object_from, parse_object
 from sightline_gateway.problems import CODES, Problem, ProblemError, problem_of
@@ -76,8 +77,10 @@ class Socket:
             return
         try:
             handler(frame)
-        except ProblemError as error:
+        except (ProblemError, SightlineError) as error:
             self.observer.answer(error_frame(problem_of(error, self._path), frame))
+        except Exception as error:
+            self.observer.refuse(*self.failed(error))
 
     def _parsed(self, message: str | bytes) -> tuple[Any, Handler]:
         if isinstance(message, bytes):
@@ -95,7 +98,7 @@ class Socket:
     def failed(self, error: Exception) -> tuple[Frame, int, str]:
         """What a client hears of a failure of ours."""
         problem = problem_of(error, self._path, self._trace_id)
-        _log.error("socket %s failed", self._trace_id)
+        _log.error("socket %s failed", self._trace_id, exc_info=error)
         return error_frame(problem), CODES[problem.code].close, problem.code
 
     def _ping(self, frame: PingFrame) -> None:
@@ -127,13 +130,7 @@ async def events_socket(gateway: Gateway, scope: Scope, receive: Receive, send: 
         pace = None if wish.query.heartbeat is None else Pace(wish.query.heartbeat)
         observer = gateway.observer(pace=pace)
         try:
-            await observer.subscribe(
-                wish.session_id,
-                wish.cursor,
-                at_tail=wish.at_tail,
-                messages=wish.query.messages,
-                kinds=wish.kinds,
-            )
+            await observer.subscribe(wish.session_id, wish.place, messages=wish.query.messages, kinds=wish.kinds)
         except BaseException:
             observer.abandon()
             raise

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,6 +21,8 @@ from sightline.testing.clock import settled
 from sightline_gateway.app import create_app
 from sightline_gateway.gateway import Gateway
 from sightline_gateway.settings import Settings
+from sightline_gateway.stream.line import EXTENSION as LINE
+from sightline_gateway.stream.line import Owner
 from sightline_gateway.stream.protocols import EXTENSION
 from sightline_gateway.stream.streams import Streams
 from tests.core.worlds import Puppet, World, running
@@ -27,6 +30,8 @@ from tests.core.worlds import Puppet, World, running
 __all__ = ["Client", "Exchange", "Json", "Line", "ServerSent", "Socket", "Stage", "parse_server_sent", "playing"]
 
 Json = dict[str, Any]
+beneath: ContextVar[bool] = ContextVar("beneath", default=False)
+"""Whether clients come on lines that streams may own, or by ASGI alone."""
 HOST = "127.0.0.1:8700"
 
 
@@ -40,20 +45,29 @@ class Line:
         self._open = asyncio.Event()
         self._open.set()
         self._left = stalls_after
+        self.beneath: Beneath | None = None
         self.unread = 0
         self.cut_after: float | None = None
 
     def stall(self) -> None:
         self._open.clear()
         self.unread = 100_000
+        if self.beneath is not None:
+            self.beneath.stalled()
 
     def resume(self) -> None:
         self._open.set()
         self.unread = 0
+        if self.beneath is not None:
+            self.beneath.resumed()
 
     async def take(self) -> None:
         """Return when one more message can be taken."""
         await self._open.wait()
+        self.taken()
+
+    def taken(self) -> None:
+        """One more message was taken."""
         if self._left is not None:
             self._left -= 1
             if not self._left:
@@ -68,6 +82,92 @@ class Line:
 
     def cut_in(self, seconds: float) -> None:
         self.cut_after = seconds
+
+
+class Beneath:
+    """The same line as a server of ours offers it: the stream owns the connection, and writes bytes.
+
+    What is written while the line is stalled reaches the client when it goes on, or when it is about to be cut.
+    """
+
+    batch = 16_384
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._held: list[bytes | tuple[int, str]] = []
+        self._holding = False
+        self.owner: Owner | None = None
+        self.closed = False
+
+    @property
+    def paused(self) -> bool:
+        return self._client.line.blocked
+
+    @property
+    def unread(self) -> int:
+        return self._client.line.unread
+
+    def write(self, data: bytes) -> None:
+        if not self.closed:
+            self._held += self._client.pieces(data)
+            self._flush()
+
+    def close(self, code: int, reason: str) -> None:
+        self._held.append((code, reason))
+        self._flush()
+
+    def cut_in(self, seconds: float) -> None:
+        if seconds:
+            self._client.line.cut_in(seconds)
+            self._client.line.unblock()
+            self._flush()
+        else:
+            self.end()
+
+    def detach(self, owner: Owner) -> None:
+        self.owner = owner
+        asyncio.get_running_loop().call_soon(owner.gone if self.closed else self.deliver)
+
+    def hold_reading(self) -> None:
+        self._holding = True
+
+    def go_on_reading(self) -> None:
+        self._holding = False
+        asyncio.get_running_loop().call_soon(self.deliver)
+
+    def deliver(self) -> None:
+        """Hand the owner what the client has said."""
+        while self.owner is not None and not self._holding and self._client.untaken and not self.closed:
+            message = self._client.next_message()
+            if message["type"] == "websocket.receive":
+                text = message.get("text")
+                self.owner.received(message["bytes"] if text is None else text)
+
+    def stalled(self) -> None:
+        if self.owner is not None and not self.closed:
+            self.owner.stalled()
+
+    def resumed(self) -> None:
+        self._flush()
+        if self.owner is not None and not self.closed:
+            self.owner.writable()
+
+    def _flush(self) -> None:
+        while self._held and not self.paused and not self.closed:
+            piece = self._held.pop(0)
+            if isinstance(piece, bytes):
+                self._client.take(piece)
+                self._client.line.taken()
+            else:
+                self._client.take_end(*piece)
+                asyncio.get_running_loop().call_soon(self.end)
+
+    def end(self) -> None:
+        """The connection is closed."""
+        if not self.closed:
+            self.closed = True
+            if self.owner is not None:
+                self.owner.gone()
 
 
 @dataclass(frozen=True)
@@ -115,6 +215,9 @@ class Client:
             "headers": [(name.lower().encode(), value.encode()) for name, value in {"Host": HOST, **headers}.items()],
             "extensions": {EXTENSION: self.line},
         }
+        self.beneath = Beneath(self)
+        if beneath.get():
+            self.scope["extensions"][LINE] = self.line.beneath = self.beneath
         self.app = app
         self.task = asyncio.create_task(self._run(), name=f"client of {target}")
 
@@ -123,6 +226,38 @@ class Client:
 
     async def _send(self, message: Message) -> None:
         raise NotImplementedError
+
+    @property
+    def ending(self) -> tuple[int | None, str] | None:
+        """The close code and its reason, where there is such a thing."""
+        return None
+
+    @property
+    def over(self) -> bool:
+        """Whether the application has done with it."""
+        return self.task.done() if self.beneath.owner is None else self.beneath.closed
+
+    def pieces(self, data: bytes) -> list[bytes]:
+        """What is on the wire, message by message."""
+        raise NotImplementedError
+
+    def take(self, piece: bytes) -> None:
+        """One message from the wire."""
+        raise NotImplementedError
+
+    def take_end(self, code: int, reason: str) -> None:
+        """The end, said in order."""
+        raise NotImplementedError
+
+    def next_message(self) -> Message:
+        """The next of ours."""
+        return self._incoming.get_nowait()
+
+    async def _goes(self, message: Message) -> None:
+        """Say that we are gone, or close the connection under who owns it."""
+        self._incoming.put_nowait(message)
+        self.beneath.end()
+        await settled()
 
     @property
     def untaken(self) -> int:
@@ -161,6 +296,7 @@ class Exchange(Client):
         *,
         method: str = "GET",
         headers: dict[str, str] | None = None,
+        body: bytes = b"",
         line: Line | None = None,
     ) -> None:
         super().__init__(app, target, "http", headers or {}, line)
@@ -169,7 +305,7 @@ class Exchange(Client):
         self.headers: dict[str, str] = {}
         self.body = b""
         self.complete = False
-        self._incoming.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+        self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
 
     async def _send(self, message: Message) -> None:
         await self.line.take()
@@ -193,9 +329,23 @@ class Exchange(Client):
         answer: Json = json.loads(self.body)
         return answer
 
+    def pieces(self, data: bytes) -> list[bytes]:
+        chunks = []
+        while data:
+            size, _, data = data.partition(b"\r\n")
+            chunks.append(data[: int(size, 16)])
+            assert data[int(size, 16) :][:2] == b"\r\n"
+            data = data[int(size, 16) + 2 :]
+        return chunks
+
+    def take(self, piece: bytes) -> None:
+        self.body += piece
+
+    def take_end(self, code: int, reason: str) -> None:
+        self.complete = True
+
     async def vanish(self) -> None:
-        self._incoming.put_nowait({"type": "http.disconnect"})
-        await settled()
+        await self._goes({"type": "http.disconnect"})
 
 
 class Socket(Client):
@@ -243,12 +393,35 @@ class Socket(Client):
         else:
             text = frame if isinstance(frame, str) else json.dumps(frame)
             self._incoming.put_nowait({"type": "websocket.receive", "text": text})
+        self.beneath.deliver()
         await settled()
+
+    @property
+    def ending(self) -> tuple[int | None, str] | None:
+        return self.close_code, self.close_reason
+
+    def pieces(self, data: bytes) -> list[bytes]:
+        frames = []
+        while data:
+            assert data[0] == 0x81, "frames are text, and whole"
+            size, start = data[1], 2
+            if size > 125:
+                start = 4 if size == 126 else 10
+                size = int.from_bytes(data[2:start], "big")
+            frames.append(data[start : start + size])
+            assert len(frames[-1]) == size
+            data = data[start + size :]
+        return frames
+
+    def take(self, piece: bytes) -> None:
+        self.messages.append(piece.decode())
+
+    def take_end(self, code: int, reason: str) -> None:
+        self.close_code, self.close_reason = code, reason
 
     async def vanish(self) -> None:
         self.failure = OSError("the client is gone")
-        self._incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
-        await settled()
+        await self._goes({"type": "websocket.disconnect", "code": 1006})
 
 
 AnyClient = TypeVar("AnyClient", bound=Client)
@@ -286,6 +459,18 @@ class Stage:
         headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
         return await self._begun(
             Socket(self.app, _events(session, query), headers=headers, subprotocols=subprotocols, line=line)
+        )
+
+    async def observe(self, query: str = "", *, line: Line | None = None) -> Socket:
+        """A WebSocket for many sessions."""
+        return await self._begun(Socket(self.app, "/v1/observe" + (f"?{query}" if query else ""), line=line))
+
+    async def observe_stream(self, body: Any, query: str = "", *, line: Line | None = None) -> Exchange:
+        """Its twin by server-sent events."""
+        target = "/v1/observe" + (f"?{query}" if query else "")
+        headers = {"Accept": "text/event-stream", "Content-Type": "application/json"}
+        return await self._begun(
+            Exchange(self.app, target, method="POST", headers=headers, body=json.dumps(body).encode(), line=line)
         )
 
     async def watch(self, transport: str, query: str = "", **options: Any) -> Exchange | Socket:

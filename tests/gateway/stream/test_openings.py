@@ -8,7 +8,11 @@ from sightline.stores.replay_memory import ReplayBounds
 from tests.gateway.stream.folding import assert_same_view, fold
 from tests.gateway.stream.stage import Line, playing
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("transport", ["sse", "websocket"])]
+pytestmark = [
+    pytest.mark.usefixtures("way"),
+    pytest.mark.anyio,
+    pytest.mark.parametrize("transport", ["sse", "websocket"]),
+]
 
 
 async def test_a_fresh_start_shows_the_observation_and_is_caught_up_at_once(transport: str) -> None:

@@ -9,7 +9,11 @@ import pytest
 from sightline_gateway.gateway import Gateway
 from tests.gateway.stream.stage import Json, Stage, playing
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("transport", ["json", "sse", "websocket"])]
+pytestmark = [
+    pytest.mark.usefixtures("way"),
+    pytest.mark.anyio,
+    pytest.mark.parametrize("transport", ["json", "sse", "websocket"]),
+]
 
 GOOD = "sl1:1:0:1:s"
 HUGE = 2**63
@@ -21,7 +25,7 @@ async def refusal(stage: Stage, transport: str, query: str = "", **options: Any)
         socket = await stage.socket(query, **options)
         [frame] = socket.frames
         assert frame["type"] == "error"
-        assert socket.task.done()
+        assert socket.over
         return {**frame["problem"], "came_with": socket.close_code}
     answer = await (stage.catch_up(query, **options) if transport == "json" else stage.stream(query, **options))
     assert answer.headers["content-type"] == "application/problem+json"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.gateway.stream.stage import ServerSent, playing
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.usefixtures("way"), pytest.mark.anyio]
 
 COMMENT = b": keep-alive\n\n"
 

@@ -12,7 +12,7 @@ import pytest
 from sightline.testing.clock import settled
 from tests.gateway.stream.stage import Line, Socket, playing
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.usefixtures("way"), pytest.mark.anyio]
 
 
 async def ping(socket: Socket, identity: Any = None) -> None:
@@ -124,8 +124,10 @@ async def test_a_long_replay_lets_others_run_in_between() -> None:
 @pytest.mark.parametrize("failure", [OSError("gone"), RuntimeError("not after it was closed")])
 @pytest.mark.parametrize("when", ["at the handshake", "in the middle", "at the goodbye"])
 async def test_a_server_that_cannot_send_ends_the_socket_quietly(
-    failure: Exception, when: str, caplog: pytest.LogCaptureFixture
+    failure: Exception, when: str, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    if way == "line" and when == "in the middle":
+        pytest.skip("a line does not raise")
     async with playing() as stage:
         line = Line()
         if when == "at the handshake":
@@ -138,7 +140,7 @@ async def test_a_server_that_cannot_send_ends_the_socket_quietly(
         elif when == "at the goodbye":
             await stage.delete()
         await settled()
-        assert socket.task.done()
+        assert socket.over
         assert stage.gateway.streams.count == 0
         assert caplog.records == []
 
@@ -191,7 +193,7 @@ async def test_a_frame_that_cannot_be_taken_is_answered_with_an_error_and_the_en
         assert problem["instance"] == "/v1/sessions/s/events"
         assert socket.types()[-1] == "error"
         assert socket.close_code == close
-        assert socket.task.done()
+        assert socket.over
         assert stage.gateway.streams.count == 0
 
 

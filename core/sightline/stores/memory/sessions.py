@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sightline.errors import InvalidInput, LeaseLost, SessionDeleted, SessionExists
 from sightline.observation.model import SessionState
 from sightline.queue.model import BatchState
@@ -31,6 +33,7 @@ __all__ = [
     "page_messages",
     "release_lease",
     "renew_lease",
+    "session_entries",
 ]
 
 
@@ -78,6 +81,10 @@ def list_sessions(state: State, limit: int, after: int | None, status: Status | 
     page = found[:limit]
     more = len(found) > limit
     return SessionPage(tuple(entry for _, entry in page), str(page[-1][0]) if more and page else None)
+
+
+def session_entries(state: State, session_ids: Sequence[str]) -> tuple[SessionEntry, ...]:
+    return tuple(_entry(state.sessions[name]) for name in session_ids if name in state.sessions)
 
 
 def page_messages(state: State, session_id: str, before: str | None, limit: int) -> MessagePage:

@@ -16,6 +16,7 @@ from sightline.session.model import (
     LeaseRequest,
     MessagePage,
     NewSession,
+    SessionEntry,
     SessionLease,
     SessionPage,
     SessionRecord,
@@ -51,6 +52,9 @@ class MemoryStore:
 
     async def list_sessions(self, *, limit: int, after: int | None, status: Status | None) -> SessionPage:
         return sessions.list_sessions(self._state, limit, after, status)
+
+    async def session_entries(self, session_ids: Sequence[str]) -> tuple[SessionEntry, ...]:
+        return sessions.session_entries(self._state, session_ids)
 
     async def page_messages(self, session_id: str, *, before: str | None, limit: int) -> MessagePage:
         return sessions.page_messages(self._state, session_id, before, limit)

@@ -73,6 +73,13 @@ WHERE :status IS NULL
     OR (:status = 'idle' AND claimed = 0 AND pending = 0)
 ORDER BY touched DESC LIMIT :limit;
 
+-- name: session_entries
+-- The lines of the list for these, given as a JSON array of ids.
+SELECT s.session_id, s.revision, s.updated_at_ms, s.metadata, s.title,
+    (SELECT count(*) FROM batches b WHERE b.session_id = s.session_id AND b.ended_at_ms IS NULL AND b.state = 'pending') AS pending,
+    (SELECT count(*) FROM batches b WHERE b.session_id = s.session_id AND b.ended_at_ms IS NULL AND b.state = 'claimed') AS claimed
+FROM json_each(:session_ids) AS asked JOIN sessions s ON s.session_id = asked.value;
+
 -- name: delete_batches
 DELETE FROM batches WHERE session_id = :session_id;
 

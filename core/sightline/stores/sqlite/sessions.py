@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from sightline.errors import InvalidInput, SessionDeleted, SessionExists, SessionNotFound
 from sightline.observation.model import SessionState
@@ -32,6 +33,7 @@ __all__ = [
     "load_session",
     "page_messages",
     "require_session",
+    "session_entries",
 ]
 
 _NEWEST = 2**63 - 1
@@ -76,6 +78,10 @@ def list_sessions(db: Connection, limit: int, after: int | None, status: Status 
     page = rows[:limit]
     more = len(rows) > limit
     return SessionPage(tuple(_entry(row) for row in page), str(page[-1]["touched"]) if more and page else None)
+
+
+def session_entries(db: Connection, session_ids: Sequence[str]) -> tuple[SessionEntry, ...]:
+    return tuple(_entry(row) for row in run(db, "session_entries", session_ids=text(session_ids)))
 
 
 def page_messages(db: Connection, session_id: str, before: str | None, limit: int) -> MessagePage:

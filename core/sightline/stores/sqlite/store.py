@@ -21,6 +21,7 @@ from sightline.session.model import (
     LeaseRequest,
     MessagePage,
     NewSession,
+    SessionEntry,
     SessionLease,
     SessionPage,
     SessionRecord,
@@ -151,6 +152,9 @@ class SqliteStore:
 
     async def list_sessions(self, *, limit: int, after: int | None, status: Status | None) -> SessionPage:
         return await self._read(sessions.list_sessions, limit, after, status)
+
+    async def session_entries(self, session_ids: Sequence[str]) -> tuple[SessionEntry, ...]:
+        return await self._read(sessions.session_entries, session_ids)
 
     async def page_messages(self, session_id: str, *, before: str | None, limit: int) -> MessagePage:
         return await self._read(sessions.page_messages, session_id, before, limit)

@@ -165,6 +165,21 @@ async def the_list_derives_the_status_and_filters_by_it(store: KernelStore) -> N
     assert (await store.list_sessions(limit=10, after=None, status="waiting")).sessions == ()
 
 
+async def the_lines_of_the_list_can_be_asked_for_by_session(store: KernelStore) -> None:
+    for name in ("idle", "queued", "running", "gone"):
+        await new_session(store, name)
+    await enqueue(store, "first", session_id="queued")
+    await enqueue(store, "first", session_id="running")
+    await claim(store, session_id="running")
+    await store.delete_session("gone", 2, ignored)
+    listed = (await store.list_sessions(limit=10, after=None, status=None)).sessions
+    asked = await store.session_entries(["running", "gone", "idle", "never there"])
+    assert {entry.session_id: entry for entry in asked} == {
+        entry.session_id: entry for entry in listed if entry.session_id in ("running", "idle")
+    }
+    assert await store.session_entries([]) == ()
+
+
 async def a_session_keeps_the_first_title_it_is_given(store: KernelStore) -> None:
     await new_session(store)
     for revision, title in enumerate(["", "first", "second"]):
