@@ -232,7 +232,6 @@ class Client:
         """The close code and its reason, where there is such a thing."""
         return None
 
-    @property
     def over(self) -> bool:
         """Whether the application has done with it."""
         return self.task.done() if self.beneath.owner is None else self.beneath.closed

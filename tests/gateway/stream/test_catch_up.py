@@ -255,7 +255,7 @@ async def test_a_client_that_leaves_during_a_long_poll_leaves_nothing_behind() -
         assert stage.gateway.streams.count == 1
         assert stage.world.replay.subscribers("s") == 1
         await answer.vanish()
-        assert answer.over
+        assert answer.over()
         assert answer.status == 0
         assert stage.gateway.streams.count == 0
         assert stage.world.replay.subscribers("s") == 0

@@ -23,7 +23,7 @@ pytestmark = [
 def assert_ended(client: Exchange | Socket, code: int) -> None:
     assert client.types()[-1] == "goodbye"
     assert client.frames[-1]["code"] == code
-    assert client.over
+    assert client.over()
     if isinstance(client, Socket):
         assert client.close_code == code
         assert client.close_reason == client.frames[-1]["reason"]
@@ -78,7 +78,7 @@ async def test_goodbyes_of_a_drain_are_spread_over_time_and_the_jitter_grows_wit
         ended = []
         for _ in range(5):
             await stage.world.clock.run_for(0.1)
-            ended.append(sum(client.over for client in clients))
+            ended.append(sum(client.over() for client in clients))
         assert ended == sorted(set(ended))
         assert ended[0] < 40
         await stage.world.clock.run_for(1)
@@ -191,7 +191,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind(transport: str) -> Non
         assert stage.gateway.streams.count == 1
         assert stage.world.replay.subscribers("s") == 1
         await client.vanish()
-        assert client.over
+        assert client.over()
         assert stage.gateway.streams.count == 0
         assert stage.world.replay.subscribers("s") == 0
         await stage.finish()
@@ -204,7 +204,7 @@ async def test_a_client_that_leaves_while_it_is_written_to_leaves_nothing_behind
         client.line.stall()
         await stage.say("one ", "two")
         await client.vanish()
-        assert client.over
+        assert client.over()
         assert stage.gateway.streams.count == 0
         assert stage.world.replay.subscribers("s") == 0
 
@@ -218,7 +218,7 @@ async def test_a_client_that_leaves_while_its_session_is_loaded_leaves_nothing_b
         await client.vanish()
         loading.open()
         await settled()
-        assert client.over
+        assert client.over()
         assert stage.gateway.streams.count == 0
         assert stage.world.replay.subscribers("s") == 0
 

@@ -25,7 +25,7 @@ async def refusal(stage: Stage, transport: str, query: str = "", **options: Any)
         socket = await stage.socket(query, **options)
         [frame] = socket.frames
         assert frame["type"] == "error"
-        assert socket.over
+        assert socket.over()
         return {**frame["problem"], "came_with": socket.close_code}
     answer = await (stage.catch_up(query, **options) if transport == "json" else stage.stream(query, **options))
     assert answer.headers["content-type"] == "application/problem+json"

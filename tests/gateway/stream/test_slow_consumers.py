@@ -92,7 +92,7 @@ async def test_after_30_seconds_without_progress_it_is_told_goodbye_and_cut_off_
         client.line.stall()
         await stage.say("unseen")
         await stage.world.clock.run_for(29.9)
-        assert not client.over
+        assert not client.over()
         assert "goodbye" not in client.types()
         await stage.world.clock.run_for(0.1)
         assert client.only("goodbye") == {
@@ -106,7 +106,7 @@ async def test_after_30_seconds_without_progress_it_is_told_goodbye_and_cut_off_
         }
         assert client.types()[-1] == "goodbye"
         assert client.line.cut_after == 10
-        assert client.over
+        assert client.over()
         assert client.ending in ((4502, "slow_consumer"), None)
         assert (client.ending is None) is (transport == "sse")
         assert stage.gateway.streams.count == 0
@@ -150,7 +150,7 @@ async def test_slow_progress_is_progress(transport: str) -> None:
         for _ in range(10):
             await stage.world.clock.run_for(29)
             client.line.unread -= 1_000
-        assert not client.over
+        assert not client.over()
         client.line.resume()
         await settled()
         assert client.types()[-1] == "turn_activity"
@@ -167,7 +167,7 @@ async def test_each_pause_is_measured_for_itself(transport: str) -> None:
             client.line.resume()
             await settled()
         assert len(client.events()) == 6
-        assert not client.over
+        assert not client.over()
 
 
 async def test_a_goodbye_that_cannot_be_said_does_not_keep_the_stream_for_ever(transport: str) -> None:
@@ -177,7 +177,7 @@ async def test_a_goodbye_that_cannot_be_said_does_not_keep_the_stream_for_ever(t
         draining = asyncio.create_task(stage.gateway.streams.drain(0))
         await stage.world.clock.run_for(30)
         await draining
-        assert client.over
+        assert client.over()
         assert stage.gateway.streams.count == 0
         assert client.line.cut_after == 10
 

@@ -140,7 +140,7 @@ async def test_a_server_that_cannot_send_ends_the_socket_quietly(
         elif when == "at the goodbye":
             await stage.delete()
         await settled()
-        assert socket.over
+        assert socket.over()
         assert stage.gateway.streams.count == 0
         assert caplog.records == []
 
@@ -193,7 +193,7 @@ async def test_a_frame_that_cannot_be_taken_is_answered_with_an_error_and_the_en
         assert problem["instance"] == "/v1/sessions/s/events"
         assert socket.types()[-1] == "error"
         assert socket.close_code == close
-        assert socket.over
+        assert socket.over()
         assert stage.gateway.streams.count == 0
 
 
