@@ -8,7 +8,7 @@ from collections.abc import Callable
 from starlette.types import Message, Receive, Scope, Send
 
 from sightline.clock import Clock, within
-from sightline_gateway.stream.protocols import connection_of
+from sightline_gateway.stream.connection import connection_of
 
 __all__ = ["Outlet", "Pace", "SlowConsumer", "client_gone"]
 

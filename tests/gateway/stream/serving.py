@@ -7,18 +7,22 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from sightline_gateway.stream.protocols import HttpProtocol, WebSocketProtocol
+from sightline_gateway.stream.socket_protocol import SocketProtocol
 from tests.gateway.stream.wires import Wire
 
-__all__ = ["Serving", "eventually", "serving"]
+__all__ = ["Serving", "WsImpl", "eventually", "serving"]
 
 
+WsImpl = type[SocketProtocol] | type[WebSocketProtocol]
+WS_IMPL: WsImpl = SocketProtocol
+"""What `serving` takes unless told otherwise; the fixture `ws_impl` sets it."""
 AnyWire = TypeVar("AnyWire", bound=Wire)
 
 
@@ -53,17 +57,18 @@ async def eventually(holds: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, *, send_buffer: int | None = None) -> AsyncIterator[Serving]:
-    """On the way out every request has ended, and the clients are gone."""
+async def serving(
+    app: ASGIApp, *, send_buffer: int | None = None, ws: WsImpl | None = None, **settings: Any
+) -> AsyncIterator[Serving]:
+    """On the way out every request has ended, and the clients are gone. `settings` are uvicorn's."""
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         http=HttpProtocol,
-        ws=WebSocketProtocol,
-        ws_max_size=1_048_576,
-        ws_per_message_deflate=False,
+        ws=ws or WS_IMPL,
         lifespan="off",
+        **{"ws_max_size": 1_048_576, "ws_per_message_deflate": False, **settings},
     )
     config.load()
     served = Serving(0, ServerState())
