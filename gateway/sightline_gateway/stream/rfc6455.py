@@ -295,10 +295,14 @@ class Reader:
 
     def _check_text(self) -> None:
         assert self._message is not None
+        text = self._message[self._checked :]
         try:
-            _, read = utf_8_decode(self._message[self._checked :], "strict", False)
+            _, read = utf_8_decode(text, "strict", False)
         except UnicodeDecodeError:
             raise _Violation(_BAD_PAYLOAD, "not UTF-8") from None
+        if text[read : read + 1] == b"\xed" and text[read + 1 : read + 2] >= b"\xa0":
+            # Half of a surrogate: Python's decoder would wait for the other byte of it.
+            raise _Violation(_BAD_PAYLOAD, "not UTF-8")
         self._checked += read
 
     def _whole(self, payload: bytes) -> str | bytes:
@@ -332,9 +336,10 @@ def _control(opcode: int, payload: bytes) -> Ping | Pong | Close:
     if not payload:
         return Close(NO_STATUS, "")
     code = int.from_bytes(payload[:2], "big")
-    if len(payload) == 1 or not _may_be_sent(code):
-        raise _Violation(_PROTOCOL_ERROR, "close code")
     try:
-        return Close(code, payload[2:].decode())
+        reason = payload[2:].decode()
     except UnicodeDecodeError:
         raise _Violation(_BAD_PAYLOAD, "close reason not UTF-8") from None
+    if len(payload) == 1 or not _may_be_sent(code):
+        raise _Violation(_PROTOCOL_ERROR, "close code")
+    return Close(code, reason)
