@@ -48,6 +48,10 @@ chaos: $(VENV)/for-test ## kill a server under load 200 times (ARGS="--kills 100
 bench: $(VENV)/for-test ## measure how fast it is, beside others (ARGS="--short --only turns")
 	@exec $(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: autobahn
+autobahn: $(VENV)/for-test ## let Autobahn's fuzzing client loose on our WebSockets (ARGS="--ways lean --cases 1.*")
+	@exec $(BIN)/python -m tests.autobahn $(ARGS)
+
 .PHONY: check check-style check-types check-imports check-js
 check: check-style check-types check-imports check-js ## lint, formatting, types, import directions
 
@@ -78,7 +82,7 @@ docs: $(VENV)/for-serve ## write the pages that are generated
 
 .PHONY: clean
 clean: ## remove what was built or installed; .sightline, the data, stays
-	@rm -rf $(VENV) .bench/venvs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .bench/venvs .bench/autobahn build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What a target needs is installed when its stamp is older than pyproject.toml. An installation for `check` serves all three.

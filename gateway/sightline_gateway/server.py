@@ -40,6 +40,7 @@ from sightline_gateway.app import create_app
 from sightline_gateway.gateway import Gateway
 from sightline_gateway.settings import Settings
 from sightline_gateway.stream.protocols import HttpProtocol, WebSocketProtocol
+from sightline_gateway.stream.socket_protocol import SocketProtocol
 from sightline_gateway.stream.streams import Streams
 
 __all__ = ["CannotListen", "open_attachments", "open_store", "run", "store_path", "work"]
@@ -214,7 +215,7 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=_CLOSE_SECONDS,
                 lifespan="on",
                 http=_HttpProtocol,
-                ws=WebSocketProtocol,
+                ws=SocketProtocol if settings.ws_impl == "lean" else WebSocketProtocol,
                 ws_max_size=settings.max_body,
                 ws_ping_interval=_PING_SECONDS,
                 ws_ping_timeout=_PING_SECONDS,

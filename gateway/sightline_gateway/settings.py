@@ -30,6 +30,7 @@ __all__ = [
 
 Role = Literal["all", "web"]
 Synchronous = Literal["FULL", "NORMAL"]
+WsImpl = Literal["lean", "uvicorn"]
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -61,6 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     allow_origin: tuple[str, ...] = ()
     allow_host: tuple[str, ...] = ()
     insecure_no_auth: bool = False
+    ws_impl: WsImpl = "lean"
     log_level: str = "info"
 
 
@@ -238,6 +240,12 @@ SETTINGS: tuple[Setting, ...] = (
         repeatable=True,
     ),
     Setting("insecure_no_auth", "", _switch, "Listen beyond loopback although nobody is asked who they are."),
+    Setting(
+        "ws_impl",
+        "NAME",
+        _one_of("lean", "uvicorn"),
+        "Who speaks WebSocket: lean, which is made for many idle clients, or uvicorn's own class.",
+    ),
     Setting(
         "log_level",
         "LEVEL",

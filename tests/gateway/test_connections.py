@@ -20,10 +20,10 @@ MAX_BODY = 65_536
 BODY = b'{"input": "echo hi"}'
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=["lean", "uvicorn"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    with serving(folder, "--store", "memory:", "--max-body", str(MAX_BODY)) as server:
+    with serving(folder, "--store", "memory:", "--max-body", str(MAX_BODY), "--ws-impl", request.param) as server:
         server.json("PUT", "/v1/sessions/s", {})
         yield server
         assert server.stop() == 0

@@ -50,6 +50,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "allow_origin": ("https://app.example", ("https://app.example",)),
     "allow_host": ("app.example", ("app.example",)),
     "insecure_no_auth": ("true", True),
+    "ws_impl": ("uvicorn", "uvicorn"),
     "log_level": ("WARNING", "warning"),
 }
 
@@ -89,6 +90,7 @@ BAD: dict[str, list[str]] = {
     ],
     "allow_host": ["", "*", "app.example:80", "https://app.example", "a b"],
     "insecure_no_auth": ["", "maybe", "2"],
+    "ws_impl": ["", "wsproto"],
     "log_level": ["", "trace"],
 }
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from starlette.types import Message, Scope, Send
 
 from sightline.clock import Clock, within
+from sightline_gateway.stream.connection import connection_of
 from sightline_gateway.stream.frames import Frame, as_text
 from sightline_gateway.stream.observer import FAREWELL, PATIENCE, Observer
-from sightline_gateway.stream.protocols import connection_of
 
 __all__ = ["AsgiLine", "as_they_are", "body_messages", "socket_messages"]
 

@@ -28,6 +28,8 @@ _log = logging.getLogger("sightline.gateway.stream")
 
 PATIENCE = 30.0
 """Seconds without progress after which a client that does not read is given up."""
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at what is unread."""
 FAREWELL = 10.0
 """Seconds that are left for reading, once it was given up, until the connection is cut."""
 _MAX_ANSWERS = 64
@@ -75,16 +77,17 @@ class Observer:
         "_last",
         "_left",
         "_line",
+        "_looked_at",
         "_many",
         "_on_failure",
         "_on_message",
         "_pace",
         "_pace_timer",
         "_patience",
+        "_progress_at",
         "_queued",
         "_rotate_at",
         "_said_at",
-        "_stalled_at",
         "_started",
         "_unread",
         "ended",
@@ -114,7 +117,7 @@ class Observer:
         self._started = False
         self._rotate_at = 0.0
         self._said_at = 0.0
-        self._stalled_at = 0.0
+        self._progress_at = self._looked_at = 0.0
         self._unread = 0
         self.holding = False
         self.ended = False
@@ -257,10 +260,10 @@ class Observer:
 
     def stalled(self) -> None:
         self._hub.counts.stalls += 1
-        self._stalled_at = self._hub.clock.monotonic()
+        self._progress_at = self._looked_at = self._hub.clock.monotonic()
         self._unread = self._line.unread
         if self._patience is None:
-            self._patience = self._hub.clockwork.after(PATIENCE, self._check_patience)
+            self._patience = self._hub.clockwork.after(_LOOK_EVERY, self._check_patience)
 
     def writable(self) -> None:
         if not self.ended:
@@ -361,16 +364,15 @@ class Observer:
         self._patience = None
         if self.ended or not self._line.paused:
             return
+        now = self._hub.clock.monotonic()
         unread = self._line.unread
-        since = self._hub.clock.monotonic() - self._stalled_at
         if unread < self._unread:
-            self._unread = unread
-            self._stalled_at += since
-            since = 0.0
-        if since < PATIENCE:
-            self._patience = self._hub.clockwork.after(PATIENCE - since, self._check_patience)
-        else:
+            self._progress_at = self._looked_at
+        self._unread, self._looked_at = unread, now
+        if now - self._progress_at >= PATIENCE:
             self.give_up(None)
+        else:
+            self._patience = self._hub.clockwork.after(_LOOK_EVERY, self._check_patience)
 
     def give_up(self, shown: Mapping[str, str] | None) -> None:
         """The client has not read for too long: put a goodbye behind what is unread, for one that wakes up soon, and

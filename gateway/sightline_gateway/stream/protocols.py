@@ -1,8 +1,7 @@
-"""uvicorn's two protocols, with what ASGI leaves out: whether the client reads, and a way to leave one that does not.
+"""uvicorn's protocol classes, with what streams need of them beneath ASGI.
 
-ASGI can only wait until a client has read. So a connection whose client stopped reading could neither be told anything
-nor be closed, because closing waits for the unread bytes too. The application finds its connection in the scope's
-extensions. When the server shuts down, who does not read has had its time: such a connection is cut.
+Every request finds its connection in the scope's extensions, and its line where there can be one. When the server shuts
+down, who does not read has had its time: such a connection is cut.
 """
 
 from __future__ import annotations
@@ -10,15 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
+from httptools import HttpParserError
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-__all__ = ["EXTENSION", "Connection", "HttpProtocol", "WebSocketProtocol", "connection_of"]
+from sightline_gateway.stream import line
+from sightline_gateway.stream.connection import EXTENSION
+from sightline_gateway.stream.handshake import Refused, refused
+from sightline_gateway.stream.response_line import ResponseLine
+from sightline_gateway.stream.socket_protocol import SocketProtocol
+from sightline_gateway.stream.sockets import sockets_of
 
-EXTENSION = "sightline.connection"
+__all__ = ["HttpProtocol", "WebSocketProtocol"]
 
 _log = logging.getLogger("sightline.gateway.protocols")
 _log.setLevel(logging.WARNING)
@@ -27,35 +33,13 @@ _UNACKNOWLEDGED_MS = 60_000
 """How long the kernel keeps a connection whose peer takes nothing: it vanished, or it never reads."""
 
 
-class Connection(Protocol):
-    """What a stream may know and do beneath ASGI."""
-
-    @property
-    def blocked(self) -> bool:
-        """Whether a send would have to wait for the client to read."""
-        ...
-
-    @property
-    def unread(self) -> int:
-        """Bytes that wait in this process for the client to read."""
-        ...
-
-    def unblock(self) -> None:
-        """Let one last send through, behind what is unread."""
-        ...
-
-    def cut_in(self, seconds: float) -> None:
-        """Reset the connection after so long, whatever is unread then."""
-        ...
-
-
-def connection_of(scope: Scope) -> Connection | None:
-    """The connection under a request; none where another server runs the application."""
-    return cast("Connection | None", (scope.get("extensions") or {}).get(EXTENSION))
-
-
 class HttpProtocol(HttpToolsProtocol):
-    """Gives every request its connection."""
+    """Gives every request its connection, and a line where its response can go on without it.
+
+    A request for a WebSocket is handed over as it was parsed when uvicorn's `ws` is `SocketProtocol`.
+    """
+
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -63,9 +47,65 @@ class HttpProtocol(HttpToolsProtocol):
         if plain.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_USER_TIMEOUT"):
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # The scope names the connection, and the connection the scope.
+        self.scope = self._running = None  # type: ignore[assignment]
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
+
+    def on_headers_complete(self) -> None:
+        # Only chunks can be continued by somebody else: other responses have a length, or no end of their own.
+        if self.parser.get_http_version() == "1.1" and self.parser.get_method() != b"HEAD":
+            response = ResponseLine(self.loop, self.transport, self.connections, self._give_up)
+            self.scope["extensions"][line.EXTENSION] = response  # type: ignore[assignment]
+        super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _give_up(self, response: ResponseLine) -> bool:
+        """End the running request, and with it this object: the connection is the response's now."""
+        cycle = self._running
+        if cycle is None or cycle.disconnected:
+            return False
+        if not cycle.chunked_encoding or cycle.response_complete:
+            raise RuntimeError("a response is given away between its head and its end, if it is in chunks")
+        # So that uvicorn neither waits for the rest nor misses it.
+        cycle.response_complete = True
+        cycle.message_event.set()
+        response.paused = self.flow.write_paused
+        self.flow.resume_reading()
+        self.flow.resume_writing()
+        self._leave()
+        return True
+
+    def _leave(self) -> None:
+        """Another protocol takes the transport over; nothing of this one may be left."""
+        self.connections.discard(self)
+        self._unset_keepalive_if_required()
+        self.pipeline.clear()
+        self.parser = self.scope = self.cycle = self._running = None  # type: ignore[assignment]
+
+    def handle_websocket_upgrade(self) -> None:
+        if self.ws_protocol_class is not SocketProtocol:
+            super().handle_websocket_upgrade()
+            return
+        sockets = sockets_of(self.config, self.server_state, self.loop)
+        try:
+            protocol = sockets.upgrade(self.transport, self.server_state, cast("Scope", self.scope), self.url)
+        except Refused as refusal:
+            headers = [(b"connection", b"close"), (b"content-length", b"%d" % len(refusal.text)), *refusal.headers]
+            self.transport.write(refused(refusal.status, headers, refusal.text.encode()))
+            self.transport.close()
+        except (HttpParserError, UnicodeDecodeError):
+            self.send_400_response("Invalid HTTP request received.")
+        else:
+            self._leave()
+            self.transport.set_protocol(protocol)
 
     def shutdown(self) -> None:
         if self.blocked:

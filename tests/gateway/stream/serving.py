@@ -7,18 +7,32 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from sightline_gateway.stream.line import EXTENSION
 from sightline_gateway.stream.protocols import HttpProtocol, WebSocketProtocol
+from sightline_gateway.stream.socket_protocol import SocketProtocol
 from tests.gateway.stream.wires import Wire
 
-__all__ = ["Serving", "eventually", "serving"]
+__all__ = ["LEAN", "PLAIN", "Server", "Serving", "eventually", "serving"]
 
 
+@dataclass(frozen=True)
+class Server:
+    """A kind of server: its class for WebSockets, and whether streams may own their connections."""
+
+    ws: type[SocketProtocol] | type[WebSocketProtocol]
+    lines: bool
+
+
+LEAN = Server(SocketProtocol, lines=True)
+PLAIN = Server(WebSocketProtocol, lines=False)
+KIND = LEAN
+"""What `serving` takes unless told otherwise; the fixture `server_kind` sets it."""
 AnyWire = TypeVar("AnyWire", bound=Wire)
 
 
@@ -52,18 +66,30 @@ async def eventually(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
+def without_lines(app: ASGIApp) -> ASGIApp:
+    """The application as it runs where connections cannot be taken over."""
+
+    async def plain(scope: Scope, receive: Receive, send: Send) -> None:
+        (scope.get("extensions") or {}).pop(EXTENSION, None)
+        await app(scope, receive, send)
+
+    return plain
+
+
 @asynccontextmanager
-async def serving(app: ASGIApp, *, send_buffer: int | None = None) -> AsyncIterator[Serving]:
-    """On the way out every request has ended, and the clients are gone."""
+async def serving(
+    app: ASGIApp, *, send_buffer: int | None = None, kind: Server | None = None, **settings: Any
+) -> AsyncIterator[Serving]:
+    """On the way out every request has ended, and the clients are gone. `settings` are uvicorn's."""
+    kind = kind or KIND
     config = uvicorn.Config(
-        app,
+        app if kind.lines else without_lines(app),
         log_config=None,
         access_log=False,
         http=HttpProtocol,
-        ws=WebSocketProtocol,
-        ws_max_size=1_048_576,
-        ws_per_message_deflate=False,
+        ws=kind.ws,
         lifespan="off",
+        **{"ws_max_size": 1_048_576, "ws_per_message_deflate": False, **settings},
     )
     config.load()
     served = Serving(0, ServerState())
@@ -79,8 +105,7 @@ async def serving(app: ASGIApp, *, send_buffer: int | None = None) -> AsyncItera
         yield served
         for wire in served.wires:
             wire.close()
-        async with asyncio.timeout(10):
-            await served.settled()
+        await served.disconnected()
     finally:
         for wire in served.wires:
             wire.close()

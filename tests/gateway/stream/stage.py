@@ -21,9 +21,9 @@ from sightline.testing.clock import settled
 from sightline_gateway.app import create_app
 from sightline_gateway.gateway import Gateway
 from sightline_gateway.settings import Settings
+from sightline_gateway.stream.connection import EXTENSION
 from sightline_gateway.stream.line import EXTENSION as LINE
 from sightline_gateway.stream.line import Owner
-from sightline_gateway.stream.protocols import EXTENSION
 from sightline_gateway.stream.streams import Streams
 from tests.core.worlds import Puppet, World, running
 

@@ -28,7 +28,7 @@ from sightline_gateway.gateway import Gateway
 from sightline_gateway.settings import Settings
 from sightline_gateway.stream.streams import Streams
 from tests.gateway.stream.folding import assert_same_view, fold
-from tests.gateway.stream.serving import Serving, serving
+from tests.gateway.stream.serving import LEAN, PLAIN, Server, Serving, serving
 from tests.gateway.stream.stage import Json
 from tests.gateway.stream.stories import Story, position
 from tests.gateway.stream.wires import ServerSentWire, SocketWire, request
@@ -122,7 +122,7 @@ async def keep_busy(port: int, chance: random.Random) -> None:
 
 
 @asynccontextmanager
-async def busy(folder: Path, bounds: ReplayBounds, seed: str) -> AsyncIterator[Theatre]:
+async def busy(folder: Path, bounds: ReplayBounds, seed: str, kind: Server) -> AsyncIterator[Theatre]:
     store = SqliteStore.open(folder / "sightline.db", "NORMAL")
     clock = SystemClock()
     ledger = Ledger(clock, store.incarnation, bounds)
@@ -130,7 +130,7 @@ async def busy(folder: Path, bounds: ReplayBounds, seed: str) -> AsyncIterator[T
     gateway = Gateway(kernel, Settings(buffer_bytes=20_000), Streams(100))
     await kernel.start()
     try:
-        async with serving(create_app(gateway)) as server:
+        async with serving(create_app(gateway), kind=kind) as server:
             await request(server.port, "/v1/sessions/s", method="PUT", body={})
             begun = await request(server.port, "/v1/sessions/s")
             assert begun is not None
@@ -238,10 +238,12 @@ def tell(story: Story, status: int, answer: Json) -> None:
 
 
 @pytest.mark.parametrize("bounds", [ROOMY, TIGHT], ids=["roomy", "tight"])
-@pytest.mark.parametrize("transport", ["sse", "websocket", "json"])
+@pytest.mark.parametrize("transport", ["sse", "websocket", "plain sse", "plain websocket", "json"])
 async def test_two_hundred_cuts_cost_nobody_a_word(transport: str, bounds: ReplayBounds, tmp_path: Path) -> None:
+    kind = PLAIN if transport.startswith("plain") else LEAN
+    transport = transport.removeprefix("plain ")
     seed = f"{transport} {bounds.max_events}"
-    async with busy(tmp_path, bounds, seed) as theatre:
+    async with busy(tmp_path, bounds, seed, kind) as theatre:
         watchers = [watcher(theatre, transport, random.Random(f"{seed} {number}")) for number in range(WATCHERS)]
         await asyncio.gather(*(each.suffer(CUTS // WATCHERS) for each in watchers))
         last = await theatre.finish()
