@@ -16,7 +16,8 @@ from starlette.types import Message, Scope, Send
 from sightline.clock import Clock, within
 from sightline_gateway.stream.connection import connection_of
 from sightline_gateway.stream.frames import Frame, as_text
-from sightline_gateway.stream.observer import FAREWELL, PATIENCE, Observer
+from sightline_gateway.stream.observer import Observer
+from sightline_gateway.stream.patience import FAREWELL, LOOK_EVERY, Patience
 
 __all__ = ["AsgiLine", "as_they_are", "body_messages", "socket_messages"]
 
@@ -156,11 +157,10 @@ class AsgiLine:
             return
         sending = asyncio.ensure_future(self._send(message))
         try:
-            unread = self.unread
-            while not await within(self._clock, PATIENCE, sending):
-                if self.unread >= unread:
+            patience = Patience(self._clock.monotonic(), self.unread)
+            while not await within(self._clock, LOOK_EVERY, sending):
+                if patience.is_over(self._clock.monotonic(), self.unread):
                     raise _Impatient
-                unread = self.unread
             sending.result()
         finally:
             sending.cancel()

@@ -21,17 +21,12 @@ from sightline_gateway.stream.frames import CLOSE_CODES, Comment, Frame, Goodbye
 from sightline_gateway.stream.hub import Hub
 from sightline_gateway.stream.index import INDEX, IndexFeed
 from sightline_gateway.stream.line import Outlet
+from sightline_gateway.stream.patience import FAREWELL, LOOK_EVERY, Patience
 
-__all__ = ["FAREWELL", "PATIENCE", "Failure", "Observer", "Pace"]
+__all__ = ["Failure", "Observer", "Pace"]
 
 _log = logging.getLogger("sightline.gateway.stream")
 
-PATIENCE = 30.0
-"""Seconds without progress after which a client that does not read is given up."""
-_LOOK_EVERY = 1.0
-"""Seconds between two looks at what is unread."""
-FAREWELL = 10.0
-"""Seconds that are left for reading, once it was given up, until the connection is cut."""
 _MAX_ANSWERS = 64
 _JITTER_MS = 1_000
 
@@ -77,19 +72,17 @@ class Observer:
         "_last",
         "_left",
         "_line",
-        "_looked_at",
+        "_look_timer",
         "_many",
         "_on_failure",
         "_on_message",
         "_pace",
         "_pace_timer",
         "_patience",
-        "_progress_at",
         "_queued",
         "_rotate_at",
         "_said_at",
         "_started",
-        "_unread",
         "ended",
         "holding",
         "render",
@@ -110,15 +103,14 @@ class Observer:
         self._closing: tuple[int, str] | None = None
         self._on_message: Callable[[str | bytes], None] | None = None
         self._pace_timer: Timer | None = None
-        self._patience: Timer | None = None
+        self._look_timer: Timer | None = None
+        self._patience: Patience | None = None
         self._on_failure: Failure | None = None
         self._batch = hub.buffer_bytes
         self._queued = False
         self._started = False
         self._rotate_at = 0.0
         self._said_at = 0.0
-        self._progress_at = self._looked_at = 0.0
-        self._unread = 0
         self.holding = False
         self.ended = False
 
@@ -227,7 +219,7 @@ class Observer:
             self._feeds.clear()
             self._busy = self._answers = None
             self._hub.clockwork.cancel(self._pace_timer)
-            self._hub.clockwork.cancel(self._patience)
+            self._hub.clockwork.cancel(self._look_timer)
             self._left(self)
 
     # What feeds say to it
@@ -260,10 +252,9 @@ class Observer:
 
     def stalled(self) -> None:
         self._hub.counts.stalls += 1
-        self._progress_at = self._looked_at = self._hub.clock.monotonic()
-        self._unread = self._line.unread
-        if self._patience is None:
-            self._patience = self._hub.clockwork.after(_LOOK_EVERY, self._check_patience)
+        self._patience = Patience(self._hub.clock.monotonic(), self._line.unread)
+        if self._look_timer is None:
+            self._look_timer = self._hub.clockwork.after(LOOK_EVERY, self._check_patience)
 
     def writable(self) -> None:
         if not self.ended:
@@ -361,18 +352,13 @@ class Observer:
 
     def _check_patience(self) -> None:
         """The client was stopped some time ago: has it read since?"""
-        self._patience = None
-        if self.ended or not self._line.paused:
+        self._look_timer = None
+        if self.ended or self._patience is None or not self._line.paused:
             return
-        now = self._hub.clock.monotonic()
-        unread = self._line.unread
-        if unread < self._unread:
-            self._progress_at = self._looked_at
-        self._unread, self._looked_at = unread, now
-        if now - self._progress_at >= PATIENCE:
+        if self._patience.is_over(self._hub.clock.monotonic(), self._line.unread):
             self.give_up(None)
         else:
-            self._patience = self._hub.clockwork.after(_LOOK_EVERY, self._check_patience)
+            self._look_timer = self._hub.clockwork.after(LOOK_EVERY, self._check_patience)
 
     def give_up(self, shown: Mapping[str, str] | None) -> None:
         """The client has not read for too long: put a goodbye behind what is unread, for one that wakes up soon, and
