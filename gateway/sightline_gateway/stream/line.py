@@ -37,7 +37,7 @@ class Owner(Protocol):
         ...
 
     def gone(self) -> None:
-        """The connection is closed, by whichever side."""
+        """Nothing more can be said or heard, by whichever side's wish; what was written may still be under way."""
         ...
 
 
@@ -72,7 +72,7 @@ class Outlet(Protocol):
     def close(self, code: int, reason: str) -> None:
         """End in order, behind what was written: a WebSocket's close handshake, an HTTP response's last chunk.
 
-        A client that does not read even that is cut off in the end.
+        Nothing is received after it. The connection is reset if the client has not ended it within ten seconds.
         """
         ...
 
@@ -85,12 +85,14 @@ class Line(Outlet, Protocol):
     """What an owner may do with the connection. `paused` is an attribute.
 
     `write` takes bytes as they go on the wire: whole frames of a WebSocket, whole chunks of an HTTP response. On a
-    closed connection it does nothing. It may be the transport's own method.
+    closed connection it does nothing. It is to be looked up for every use: it may be the transport's own method, and
+    another when the connection ends.
     """
 
     def detach(self, owner: Owner) -> None:
         """Give the connection to `owner`. Once, after the WebSocket was accepted or the response's head was sent.
 
+        Raises RuntimeError at any other time, and for a response that is not in chunks; then it is still the request's.
         Messages that came before are delivered after this returns, in order. The server does no more for the connection
         than its protocol demands: it answers pings and closes, and looks after keep-alive.
         """
