@@ -77,6 +77,10 @@ class Process:
         return line.decode().strip()
 
     @property
+    def pids(self) -> list[int]:
+        return _tree(self._process.pid)
+
+    @property
     def cpu_seconds(self) -> float:
         """Processor time used so far, in user and system mode; the clock of it ticks every 10 ms."""
         return cpu_seconds(self._process.pid)
