@@ -77,6 +77,7 @@ async def generate(work: str, server: Process, *flags: str) -> Sample:
         async with running(*command, cwd=place, core=LOAD_CORE, speaks=True) as process:
             try:
                 found: Sample = json.loads(await process.line(_MOST_SECONDS))
+                await process.ended()
             except ChildProcessError as error:
                 raise Wrong(f"the load generator {error}; the server said: {server.log[-500:]}") from None
     wrongs = {name: found[name] for name in ("gaps", "doubles", "missing", "refused", "closed") if found[name]}
