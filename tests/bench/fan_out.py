@@ -21,7 +21,8 @@ PEERS = f"""\
 {socket_io.METHOD}
 {durable_streams.METHOD}
 - The *raw C broadcaster* (`tests/bench/load/rawcast.c`) is no peer but the limit: it frames an event once and calls
-  `send()` once for each observer, and does nothing else."""
+  `send()` once for each observer, and does nothing else. The last row is the same program, which sends what it read
+  together in one; events 32 at a time show there how much the load generator can take."""
 
 SOCKET, EVENTS = name_of("WebSocket"), name_of("SSE")
 NCHAN_SOCKET, NCHAN_EVENTS = nchan.name_of("WebSocket"), nchan.name_of("SSE")
@@ -71,7 +72,8 @@ async def fan_out(side: Side, options: Options) -> Sample:
 
 
 def fan_out_subjects(options: Options) -> Sequence[Subject]:
-    return [side_subject(side, lambda side: fan_out(side, options)) for side in all_sides()]
+    sides = (*all_sides(), raw_broadcaster(together=True))
+    return [side_subject(side, lambda side: fan_out(side, options)) for side in sides]
 
 
 def at_least(text: str, ours: str, theirs: str, metric: str, goal: float) -> Target:

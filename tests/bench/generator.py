@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ _PROGRAMS = {
     "rawcast": ("rawcast.c",),
 }
 _MOST_SECONDS = 300.0
+_WRONGS = ("gaps", "doubles", "missing", "refused", "closed", "unfinished")
 
 
 async def program(name: str) -> str:
@@ -79,8 +81,11 @@ async def generate(work: str, server: Process, *flags: str) -> Sample:
                 found: Sample = json.loads(await process.line(_MOST_SECONDS))
                 await process.ended()
             except ChildProcessError as error:
-                raise Wrong(f"the load generator {error}; the server said: {server.log[-500:]}") from None
-    wrongs = {name: found[name] for name in ("gaps", "doubles", "missing", "refused", "closed") if found[name]}
+                print(error, server.log[-2000:], sep="\n", file=sys.stderr)
+                raise Wrong("the load generator gave up") from None
+            said = process.log.partition("\n")[0].removeprefix("load: ")
+    wrongs = {name: found[name] for name in _WRONGS if found.get(name)}
     if wrongs:
-        raise Wrong(", ".join(f"{count:g} {name}" for name, count in wrongs.items()))
+        counted = ", ".join(f"{count:,.0f} {name}" for name, count in wrongs.items())
+        raise Wrong(f"{counted} ({said})" if said else counted)
     return found

@@ -40,6 +40,7 @@ __all__ = [
 Missed = Callable[[int], Awaitable[tuple[str, ...]]]
 
 RAW = "raw C broadcaster"
+TOGETHER = "raw C broadcaster, what comes together in one"
 
 _SETTLE_SECONDS = 60.0
 _POLL_SECONDS = 0.02
@@ -102,13 +103,14 @@ def lines(port: int) -> tuple[str, ...]:
 # The raw broadcaster
 
 
-def raw_broadcaster() -> Side:
+def raw_broadcaster(*, together: bool = False) -> Side:
     @asynccontextmanager
     async def stand(channels: int) -> AsyncIterator[Stand]:
         built = await program("rawcast")
+        flags = ("--together",) if together else ()
         port = _two_free_ports()
         with folder() as place:
-            async with running(built, str(port), cwd=place, speaks=True) as process:
+            async with running(built, str(port), *flags, cwd=place, speaks=True) as process:
                 await process.line()
 
                 async def missed(count: int) -> tuple[str, ...]:
@@ -118,7 +120,7 @@ def raw_broadcaster() -> Side:
 
                 yield Stand(process, ("--port", str(port), "--path", "/{}"), lines(port + 1), missed)
 
-    return Side(RAW, stand)
+    return Side(TOGETHER if together else RAW, stand)
 
 
 def _two_free_ports() -> int:

@@ -184,6 +184,19 @@ static void resume(void)
     report_wrongs(0);
 }
 
+/* Those of a storm that were not accepted and have waited long enough. */
+static void try_again(void)
+{
+    static uint64_t looked;
+    uint64_t now = now_ns();
+    if (!tally.again || now - looked < 10000000)
+        return;
+    looked = now;
+    for (int i = 0; i < count; i++)
+        if (observers[i].state == GONE && observers[i].again_at && observers[i].again_at <= now)
+            observer_start(&observers[i]);
+}
+
 static void storm(void)
 {
     open_all(options.observers, count);
@@ -208,6 +221,7 @@ static void storm(void)
                 break;
             observer_start(&observers[next++]);
         }
+        try_again();
         publisher_go_on(0);
         observers_serve(0);
     }
@@ -220,6 +234,7 @@ static void storm(void)
     report_window(&from, &to);
     report_delays("finishing", &tally.finishing);
     report_delays("storm", &tally.urgent_delays);
+    report("again", (double)tally.again);
     report("unfinished", (double)options.observers - (double)tally.finished);
     report("late_ms", (double)published.latest_ns / 1e6);
     uint64_t wanted = published.events * (uint64_t)options.watchers, seen = 0;

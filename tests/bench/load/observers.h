@@ -32,6 +32,7 @@ struct observer {
     uint32_t seen;        /* events */
     uint32_t place;       /* where the marker was in the last message: mostly where it is in the next */
     uint64_t began, first_at, last_at;
+    uint64_t again_at;    /* of a storm: when to try once more, because the first attempt was not accepted; 0: not */
     struct bytes rest;    /* what came of a frame or line that is not complete */
     struct bytes message; /* the frames or pieces so far of a message that is not complete */
 };
@@ -39,6 +40,7 @@ struct observer {
 /* What all observers have seen. */
 struct tally {
     uint64_t opened, refused, closed;
+    uint64_t again; /* attempts of a storm that have to be made once more */
     uint64_t events, messages, reads, bytes;
     uint64_t gaps, doubles;
     uint64_t finished; /* observers that saw all they had missed */
