@@ -78,7 +78,7 @@ docs: $(VENV)/for-serve ## write the pages that are generated
 
 .PHONY: clean
 clean: ## remove what was built or installed; .sightline, the data, stays
-	@rm -rf $(VENV) .bench/venvs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .bench/venvs .bench/npm .bench/debian .bench/c build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What a target needs is installed when its stamp is older than pyproject.toml. An installation for `check` serves all three.

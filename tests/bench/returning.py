@@ -77,7 +77,7 @@ the beginning of a stream that has these 500 events. Socket.IO is left out: it k
     ),
     targets=(
         at_least("resume with 500 missed events, WebSocket", SOCKET, NCHAN_SOCKET, "rate", 18),
-        at_least("resume with 500 missed events, WebSocket, JetStream", SOCKET, nats.NAME, "rate", 6),
+        at_least("resume with 500 missed events, WebSocket", SOCKET, nats.NAME, "rate", 6, "NATS JetStream"),
         at_least("resume with 500 missed events, SSE", EVENTS, NCHAN_EVENTS, "rate", 18),
     ),
 )

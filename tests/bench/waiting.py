@@ -14,7 +14,7 @@ from tests.bench.http_load import connections
 from tests.bench.measuring import Options, Sample, Subject, Unavailable
 from tests.bench.observers import Transport
 from tests.bench.page import Column, Section, Target
-from tests.bench.peers import durable_streams, nats, nchan, socket_io
+from tests.bench.peers import centrifuge, durable_streams, nats, nchan, socket_io
 from tests.bench.sides import AT_TAIL, Side, Stand, name_of, raw_broadcaster, stream_flags
 
 __all__ = ["SECTION"]
@@ -70,6 +70,7 @@ def subjects(options: Options) -> Sequence[Subject]:
         nchan.nchan("WebSocket"),
         nchan.nchan("SSE"),
         nats.nats(),
+        centrifuge.centrifuge(),
         socket_io.socket_io(),
         durable_streams.durable_streams(),
     )
@@ -82,10 +83,10 @@ SECTION = Section(
     method=f"""\
 10,000 observers connect to {SESSIONS} streams, 64 at a time, and stay; nothing is published. One of ours counts as
 connected when it has its first frames, up to `caught_up`; NATS when it has answered a ping behind the subscription;
-Socket.IO when the namespace is joined; the others when the handshake is answered. Memory is what the process has
-more than before, as the system sees it, without the kernel's own buffers. CPU is what the server uses while nothing
-happens; ours pings every WebSocket every 20 seconds and comments every event stream every 15, which Nchan does not
-as it comes.""",
+Centrifuge when the subscription is confirmed; Socket.IO when the namespace is joined; the others when the handshake
+is answered. Memory is what the process has more than before, as the system sees it, without the kernel's own
+buffers. CPU is what the server uses while nothing happens; ours pings every WebSocket every 20 seconds and comments
+every event stream every 15, which Nchan does not as it comes.""",
     subjects=subjects,
     heading="",
     columns=(
@@ -98,6 +99,7 @@ as it comes.""",
     amount=lambda options: f"{options.waiting:,} observers each, who wait for {options.waiting_seconds:g} s",
     targets=(
         at_least("connects/s, WebSocket", name_of("WebSocket"), NCHAN_SOCKET, "connects", 0.4),
+        at_least("connects/s, WebSocket", name_of("WebSocket"), centrifuge.NAME, "connects", 1.2),
         Target(
             f"memory of a WebSocket that waits: at most {SOCKET_KIB:g} KiB",
             lambda rows: rows.median(name_of("WebSocket"), "kib"),

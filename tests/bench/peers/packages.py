@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.bench.measuring import Unavailable
 from tests.bench.processes import ROOT, output_of
 
-__all__ = ["from_debian", "from_npm", "npm_folder"]
+__all__ = ["from_debian", "from_npm", "npm_folder", "unpacked_from_debian"]
 
 _DEBIAN = ROOT / ".bench" / "debian"
 _NPM = ROOT / ".bench" / "npm"
@@ -28,28 +28,34 @@ async def from_debian(path: str, *packages: str) -> tuple[Path, str]:
         if not shutil.which("dpkg-query"):
             return installed, "?"
         return installed, _upstream(await output_of("dpkg-query", "--showformat", "${Version}", "--show", packages[0]))
-    place = _DEBIAN / packages[0]
+    place, version = await unpacked_from_debian(*packages)
     unpacked = place / path.lstrip("/")
     if not await asyncio.to_thread(unpacked.exists):
-        await _unpack(place, packages)
-    if not await asyncio.to_thread(unpacked.exists):
         raise Unavailable(f"{path} is not in Debian's {', '.join(packages)}")
-    versions = await asyncio.to_thread(lambda: sorted(place.glob(f"{packages[0]}_*.deb")))
-    return unpacked, _upstream(versions[-1].name.split("_")[1])
+    return unpacked, version
 
 
-async def _unpack(place: Path, packages: tuple[str, ...]) -> None:
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise Unavailable(f"{packages[0]} is not on this machine, which is no Debian that it could be fetched for")
-    print(f"  fetching {', '.join(packages)} from Debian", file=sys.stderr, flush=True)
-    await asyncio.to_thread(place.mkdir, parents=True, exist_ok=True)
-    try:
-        await output_of("apt-get", "download", "--quiet", *packages, cwd=place)
-        for archive in await asyncio.to_thread(lambda: sorted(place.glob("*.deb"))):
-            await output_of("dpkg-deb", "--extract", str(archive), str(place))
-    except ChildProcessError as error:
-        print(error, file=sys.stderr)
-        raise Unavailable(f"apt-get could not download {', '.join(packages)}") from None
+async def unpacked_from_debian(*packages: str) -> tuple[Path, str]:
+    """The folder in which these packages are unpacked, as `/` would be, and the first one's version. Raises
+    Unavailable.
+    """
+    place = _DEBIAN / packages[0]
+    stamp = place / "unpacked"
+    if not await asyncio.to_thread(stamp.exists):
+        if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+            raise Unavailable(f"{packages[0]} is not on this machine, which is no Debian that it could be fetched for")
+        print(f"  fetching {packages[0]} from Debian", file=sys.stderr, flush=True)
+        await asyncio.to_thread(place.mkdir, parents=True, exist_ok=True)
+        try:
+            await output_of("apt-get", "download", "--quiet", *packages, cwd=place)
+            for archive in await asyncio.to_thread(lambda: sorted(place.glob("*.deb"))):
+                await output_of("dpkg-deb", "--extract", str(archive), str(place))
+        except ChildProcessError as error:
+            print(error, file=sys.stderr)
+            raise Unavailable(f"apt-get could not download {packages[0]} and what it needs") from None
+        await asyncio.to_thread(stamp.touch)
+    archives = await asyncio.to_thread(lambda: sorted(place.glob(f"{packages[0]}_*.deb")))
+    return place, _upstream(archives[-1].name.split("_")[1])
 
 
 def _upstream(version: str) -> str:
