@@ -22,7 +22,7 @@ __all__ = ["EVENT_BYTES", "compiler_version", "generate", "program"]
 EVENT_BYTES = 200
 
 _SOURCES = Path(__file__).parent / "load"
-_BUILT = ROOT / ".bench" / "c"
+BUILT = ROOT / ".bench" / "c"
 _FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra")
 _PROGRAMS = {
     "load": ("load.c", "options.c", "observers.c", "publisher.c", "measures.c"),
@@ -50,8 +50,8 @@ async def program(name: str) -> str:
 
 def _built(name: str, sources: Sequence[Path]) -> Path:
     content = b"".join(path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]")))
-    _BUILT.mkdir(parents=True, exist_ok=True)
-    return _BUILT / f"{name}-{hashlib.sha256(content + repr(_FLAGS).encode()).hexdigest()[:16]}"
+    BUILT.mkdir(parents=True, exist_ok=True)
+    return BUILT / f"{name}-{hashlib.sha256(content + repr(_FLAGS).encode()).hexdigest()[:16]}"
 
 
 def _compiler() -> str:

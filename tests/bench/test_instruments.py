@@ -9,7 +9,8 @@ import asyncio
 import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import pytest
 from msgspec import structs
@@ -17,11 +18,12 @@ from msgspec import structs
 if sys.platform != "linux" or not all(map(shutil.which, ("taskset", "setpriv"))):
     pytest.skip("the benchmarks need Linux, with taskset and setpriv", allow_module_level=True)
 
-from tests.bench import fan_out, group_commits, latency
+from tests.bench import fan_out, generator, group_commits, latency
 from tests.bench.generator import compiler_version, generate
 from tests.bench.machine import look_at_the_machine
 from tests.bench.measuring import Options, Row, Rows, Sample, Subject, Unavailable, Wrong, in_rounds
 from tests.bench.page import Section
+from tests.bench.peers import packages
 from tests.bench.report import Measured, Report, page
 from tests.bench.sections import SECTIONS
 from tests.bench.sides import event, raw_broadcaster
@@ -128,6 +130,38 @@ async def test_the_load_generator_notices_what_is_lost_and_what_comes_twice(
         else:
             assert (await watching)["gaps"] == 0
         writer.close()
+
+
+async def test_without_a_compiler_streams_are_not_measured_and_the_page_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(generator, "BUILT", tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+
+    async def never() -> Sample:
+        raise AssertionError
+
+    rows = await in_rounds([Subject("a", never, compiler_version)], 1)
+    assert rows.rows["a"].rounds == []
+    assert "no C compiler" in str(rows.rows["a"].reason)
+
+
+@pytest.mark.parametrize(
+    ("tool", "ask"),
+    [
+        ("apt-get", lambda: packages.unpacked_from_debian("no-such-package")),
+        ("npm", lambda: packages.from_npm("no-such-peer", "no-such-package@1")),
+    ],
+)
+async def test_a_peer_that_cannot_be_fetched_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tool: str, ask: Callable[[], Awaitable[object]]
+) -> None:
+    found = shutil.which
+    monkeypatch.setattr(packages, "DEBIAN", tmp_path)
+    monkeypatch.setattr(packages, "NPM", tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == tool else found(name))
+    with pytest.raises(Unavailable, match="not on this machine"):
+        await ask()
 
 
 async def test_what_cannot_be_measured_has_its_reason_on_the_page_and_stops_nobody() -> None:

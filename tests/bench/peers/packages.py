@@ -13,8 +13,8 @@ from tests.bench.processes import ROOT, output_of
 
 __all__ = ["from_debian", "from_npm", "npm_folder", "unpacked_from_debian"]
 
-_DEBIAN = ROOT / ".bench" / "debian"
-_NPM = ROOT / ".bench" / "npm"
+DEBIAN = ROOT / ".bench" / "debian"
+NPM = ROOT / ".bench" / "npm"
 
 
 async def from_debian(path: str, *packages: str) -> tuple[Path, str]:
@@ -39,7 +39,7 @@ async def unpacked_from_debian(*packages: str) -> tuple[Path, str]:
     """The folder in which these packages are unpacked, as `/` would be, and the first one's version. Raises
     Unavailable.
     """
-    place = _DEBIAN / packages[0]
+    place = DEBIAN / packages[0]
     stamp = place / "unpacked"
     if not await asyncio.to_thread(stamp.exists):
         if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
@@ -65,7 +65,7 @@ def _upstream(version: str) -> str:
 
 def npm_folder(peer: str) -> Path:
     """Where the peer's packages are, in `node_modules`."""
-    return _NPM / peer
+    return NPM / peer
 
 
 async def from_npm(peer: str, *packages: str) -> dict[str, str]:
