@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from signal import SIGKILL
@@ -11,9 +12,10 @@ import msgspec
 from tests.bench.gateways import serving, turns_of
 from tests.bench.generator import EVENT_BYTES, compiler_version, generate
 from tests.bench.http_load import connections
-from tests.bench.measuring import Options, Sample, Subject
+from tests.bench.measuring import Options, Sample, Subject, Wrong
 from tests.bench.observers import Transport
 from tests.bench.page import Column, Section, Target
+from tests.bench.peers.langgraph_runs import development_server, new_thread, prepare, run_of
 from tests.bench.sides import AT_TAIL, name_of, stream_flags
 
 __all__ = ["SECTION"]
@@ -24,6 +26,9 @@ _OBSERVERS = 1
 _BEFORE_MS = 1_500
 """Between the POST and the turn, so that its observer is there."""
 _PATIENCE = 120
+_TIMES_FEWER = 20
+"""Are the peer's deltas, which come more slowly."""
+_DELTA = re.compile(rb"seq=(\d+) t=(\d+)")
 
 
 async def one_turn(transport: Transport, deltas: int) -> Sample:
@@ -50,11 +55,43 @@ async def one_turn(transport: Transport, deltas: int) -> Sample:
     }
 
 
+async def one_run(deltas: int) -> Sample:
+    """The peer's stream is the answer to the request. Raises Wrong."""
+    arrivals: list[tuple[int, int, int]] = []
+    rest = b""
+
+    def piece(data: bytes) -> None:
+        nonlocal rest
+        now = time.time_ns()
+        # The last line may not be complete; what is left of it comes with the next piece.
+        whole, _, rest = (rest + data).rpartition(b"\n")
+        arrivals.extend((int(number), int(made), now) for number, made in _DELTA.findall(whole))
+
+    async with development_server(None) as (process, port), connections(port, 1) as [line]:
+        path = f"/threads/{await new_thread(line)}/runs/stream"
+        before = process.cpu_seconds
+        wish = run_of(f"stream {deltas} size {EVENT_BYTES}", stream_mode=["custom"])
+        answer = await line.send("POST", path, wish, on_piece=piece)
+        assert answer.status == 200, answer
+        cpu = process.cpu_seconds - before
+    if [number for number, _, _ in arrivals] != list(range(deltas)):
+        raise Wrong(f"{len(arrivals)} of {deltas} came, or not in order")
+    delays = sorted(now - made for _, made, now in arrivals)
+    return {
+        "rate": (deltas - 1) / ((arrivals[-1][2] - arrivals[0][2]) / 1e9),
+        "us": cpu / deltas * 1e6,
+        "delay_p50": delays[len(delays) // 2] / 1e6,
+        "delay_p99": delays[len(delays) * 99 // 100] / 1e6,
+    }
+
+
 def subjects(options: Options) -> Sequence[Subject]:
     def subject(transport: Transport) -> Subject:
         return Subject(name_of(transport), lambda: one_turn(transport, options.deltas), compiler_version)
 
-    return [subject(transport) for transport in TRANSPORTS]
+    theirs = max(1, options.deltas // _TIMES_FEWER)
+    peer = Subject("LangGraph's development server", lambda: one_run(theirs), prepare)
+    return [*map(subject, TRANSPORTS), peer]
 
 
 SECTION = Section(
@@ -65,7 +102,10 @@ The demo agent's `stream N size {EVENT_BYTES}` in a session with one observer, w
 Nothing paces the agent; it lets others run after every 32 deltas. The rate is that of what the observer received,
 from the first delta to the last; the delay is from the delta's stamp, taken by the agent, to the read that brought
 it. CPU is all that the gateway uses for a delta: making it, keeping it, folding it into the session's state, and
-sending it.""",
+sending it.
+
+LangGraph's local development server streams as many pieces as large from the node of a graph (`stream_mode`
+`custom`), a twentieth of the number, over the answer to the request.""",
     subjects=subjects,
     heading="",
     columns=(
