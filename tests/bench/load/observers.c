@@ -403,7 +403,6 @@ static void read_from(struct observer *o)
         return;
     }
     read_at = stamp_ns();
-    tally.reads++;
     tally.bytes += (uint64_t)got;
 
     uint8_t *p = room + HEADROOM;
@@ -431,7 +430,6 @@ static void read_from(struct observer *o)
     if (finishes && !o->urgent && !o->finished && o->seen >= (uint32_t)options.missed) {
         o->finished = true;
         tally.finished++;
-        tally.finished_events += o->seen;
         if (tally.timing)
             histogram_add(&tally.finishing, now_ns() - o->began);
         if (options.work == RESUME)

@@ -41,10 +41,9 @@ struct observer {
 struct tally {
     uint64_t opened, refused, closed;
     uint64_t again; /* attempts of a storm that have to be made once more */
-    uint64_t events, messages, reads, bytes;
+    uint64_t events, messages, bytes;
     uint64_t gaps, doubles;
     uint64_t finished; /* observers that saw all they had missed */
-    uint64_t finished_events;
     bool timing;
     struct histogram delays;         /* from the event's stamp to the read that brought it */
     struct histogram urgent_delays;  /* the same, of watchers */

@@ -14,13 +14,16 @@
 #include "measures.h"
 #include "options.h"
 
-enum { ROOM = 4 << 20, ENOUGH = ROOM / 2, MOST_CONNECTIONS = 256, TRIES = 100 };
+/* STATUS: one less than what an answer is known by, `HTTP/1.1 2`. */
+enum { ROOM = 4 << 20, ENOUGH = ROOM / 2, MOST_CONNECTIONS = 256, TRIES = 100, STATUS = 9 };
 
 struct connection {
     int fd;
     char *out;
     size_t written, length;
     uint64_t asked, answered;
+    char tail[STATUS]; /* the end of what was read, in which an answer may have begun */
+    size_t tail_length;
 };
 
 struct published published;
@@ -148,20 +151,25 @@ static void write_to(struct connection *c)
 
 static void read_answers(struct connection *c)
 {
-    /* An answer's first line is short and comes first, so it is in one piece unless many answers fill the buffer. */
-    static char in[1 << 16];
+    static char in[STATUS + (1 << 16) + 1];
     ssize_t got;
-    while ((got = recv(c->fd, in, sizeof in - 1, MSG_DONTWAIT)) > 0) {
-        in[got] = 0;
-        if (options.ingest == NATS && strstr(in, "PING\r\n"))
-            memcpy(c->out + c->length, "PONG\r\n", 6), c->length += 6;
-        if (options.ingest != HTTP)
-            continue;
-        for (char *p = in; (p = strstr(p, "HTTP/1.1 ")); p += 9) {
+    memcpy(in, c->tail, c->tail_length);
+    while ((got = recv(c->fd, in + c->tail_length, 1 << 16, MSG_DONTWAIT)) > 0) {
+        size_t length = c->tail_length + (size_t)got;
+        in[length] = 0;
+        if (options.ingest == NATS && strstr(in, "PING\r\n")) {
+            memcpy(c->out + c->length, "PONG\r\n", 6);
+            c->length += 6;
+        }
+        for (char *p = in; options.ingest == HTTP && (p = strstr(p, "HTTP/1.1 ")) && p[STATUS]; p += STATUS) {
             c->answered++;
-            published.answered++;
-            if (p[9] != '2' && !published.refused++)
+            if (p[STATUS] != '2' && !published.refused++)
                 fprintf(stderr, "load: an event was refused: %.400s\n", p);
+        }
+        if (options.ingest == HTTP) {
+            c->tail_length = length < STATUS ? length : STATUS;
+            memcpy(c->tail, in + length - c->tail_length, c->tail_length);
+            memcpy(in, c->tail, c->tail_length);
         }
     }
 }

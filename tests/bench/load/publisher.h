@@ -7,8 +7,8 @@
 
 struct published {
     uint64_t events;
-    uint64_t answered, refused; /* HTTP requests */
-    uint64_t latest_ns;         /* how late an event of an open loop was published, at most */
+    uint64_t refused;   /* HTTP requests */
+    uint64_t latest_ns; /* how late an event of an open loop was published, at most */
 };
 
 extern struct published published;
