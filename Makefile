@@ -82,7 +82,8 @@ docs: $(VENV)/for-serve ## write the pages that are generated
 
 .PHONY: clean
 clean: ## remove what was built or installed; .sightline, the data, stays
-	@rm -rf $(VENV) .bench/venvs .bench/autobahn build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(addprefix .bench/,autobahn c debian npm venvs)
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What a target needs is installed when its stamp is older than pyproject.toml. An installation for `check` serves all three.

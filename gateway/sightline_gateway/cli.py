@@ -1,5 +1,5 @@
-"""The command line: `serve`, `work`, `migrate` on this machine's store; `send`, `tail`, `sessions`, `queue`, `cancel`
-against a gateway.
+"""The command line: `serve`, `work`, `migrate` on this machine's store; `send`, `tail`, `sessions`, `queue`, `cancel`,
+`bench` against a gateway.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. Failures are one line on stderr, never a traceback.
 """
@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Any
 
 from sightline.errors import StartupError
 from sightline_gateway.settings import URL_VARIABLE, SettingsError, add_flags, gateway_url, resolve
@@ -128,7 +127,19 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--turn", metavar="TURN", help="a turn")
     which.add_argument("--key", metavar="KEY", help="the work that was, or will be, sent under this idempotency key")
     cancel.add_argument("--reason", metavar="TEXT", help="why; shown to who watches")
-    for command in (send, tail, sessions, queue, cancel):
+
+    bench = add(
+        "bench",
+        _bench,
+        "Put load on a gateway, and see whether it holds",
+        "Runs turns of the demo agent in sessions of its own, watches them over WebSockets and event streams, lets "
+        "observers leave and come back, and checks that nothing is lost or comes twice. Deletes its sessions.",
+    )
+    bench.add_argument("--sessions", metavar="N", type=_whole(10_000), default=4, help="sessions; default 4")
+    bench.add_argument("--observers", metavar="N", type=_whole(10_000), default=16, help="of all of them; default 16")
+    bench.add_argument("--seconds", metavar="S", type=_whole(86_400), default=10, help="how long; default 10")
+    bench.add_argument("--json", action="store_true", help="print what was found as one line of JSON")
+    for command in (send, tail, sessions, queue, cancel, bench):
         command.add_argument(
             "--url",
             metavar="URL",
@@ -195,15 +206,26 @@ def _client(name: str) -> Callable[[argparse.Namespace], int]:
     def run(arguments: argparse.Namespace) -> int:
         from sightline_gateway import remote
 
-        verb: Callable[[Any], int] = getattr(remote, name)
-        try:
-            return verb(arguments)
-        except remote.RemoteError as error:
-            return _fail(str(error), 1)
-        except (KeyError, TypeError, ValueError) as error:
-            return _fail(f"what answers at {arguments.url} is not a gateway: {type(error).__name__} {error}", 1)
+        return _against_a_gateway(getattr(remote, name), arguments)
 
     return run
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from sightline_gateway.bench.load import bench
+
+    return _against_a_gateway(bench, arguments)
+
+
+def _against_a_gateway(verb: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    from sightline_gateway.remote import RemoteError
+
+    try:
+        return verb(arguments)
+    except RemoteError as error:
+        return _fail(str(error), 1)
+    except (KeyError, TypeError, ValueError) as error:
+        return _fail(f"what answers at {arguments.url} is not a gateway: {type(error).__name__} {error}", 1)
 
 
 if __name__ == "__main__":

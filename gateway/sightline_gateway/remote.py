@@ -16,7 +16,17 @@ import httpx
 from sightline.clock import SystemClock
 from sightline.ids import SystemIds
 
-__all__ = ["RemoteError", "cancel", "queue", "send", "sessions", "tail"]
+__all__ = [
+    "RemoteError",
+    "address_of",
+    "cancel",
+    "queue",
+    "refused",
+    "send",
+    "sessions",
+    "tail",
+    "unreachable",
+]
 
 _TIMEOUT = httpx.Timeout(10.0, read=90.0)
 _STREAM_TIMEOUT = httpx.Timeout(10.0, read=45.0)
@@ -137,7 +147,9 @@ def tail(arguments: argparse.Namespace) -> int:
 
 async def _tail(arguments: argparse.Namespace) -> int:
     clock, watch = SystemClock(), _Watch(arguments)
-    async with httpx.AsyncClient(base_url=_address(arguments.url), timeout=_STREAM_TIMEOUT, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=address_of(arguments.url), timeout=_STREAM_TIMEOUT, trust_env=False
+    ) as client:
         while (pause := await watch.once(client)) is not None:
             await clock.sleep(pause)
     return 0
@@ -201,13 +213,13 @@ async def _frames(client: httpx.AsyncClient, session: str, cursor: str | None) -
         try:
             if response.status_code != 200:
                 await response.aread()
-                raise _refused(response)
+                raise refused(response)
             async for data in _event_data(response.aiter_bytes()):
                 yield json.loads(data)
         finally:
             await response.aclose()
     except httpx.HTTPError as error:
-        raise _unreachable(client.base_url, error) from None
+        raise unreachable(client.base_url, error) from None
 
 
 async def _event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -303,10 +315,11 @@ def _plain(text: str) -> str:
 
 
 def _client(url: str) -> httpx.Client:
-    return httpx.Client(base_url=_address(url), timeout=_TIMEOUT, trust_env=False)
+    return httpx.Client(base_url=address_of(url), timeout=_TIMEOUT, trust_env=False)
 
 
-def _address(url: str) -> httpx.URL:
+def address_of(url: str) -> httpx.URL:
+    """The gateway's address. Raises RemoteError when it can be none."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
@@ -320,20 +333,22 @@ def _call(client: httpx.Client, method: str, path: str, **request: Any) -> Any:
     try:
         response = client.request(method, path, **request)
     except httpx.HTTPError as error:
-        raise _unreachable(client.base_url, error) from None
+        raise unreachable(client.base_url, error) from None
     if not response.is_success:
-        raise _refused(response)
+        raise refused(response)
     try:
         return response.json()
     except ValueError:
         raise RemoteError(f"what answers at {client.base_url} is not a gateway") from None
 
 
-def _unreachable(url: httpx.URL, error: httpx.HTTPError) -> RemoteError:
+def unreachable(url: httpx.URL, error: httpx.HTTPError) -> RemoteError:
+    """What to raise when there was no answer."""
     return RemoteError(f"cannot reach {url}: {error or type(error).__name__}", retryable=True)
 
 
-def _refused(response: httpx.Response) -> RemoteError:
+def refused(response: httpx.Response) -> RemoteError:
+    """What to raise for an answer that is no success: its problem, in one line."""
     retryable = response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error
     try:
         problem = response.json()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = [section for section in SECTIONS if not given.only or section.name in given.only]
     # The load comes from this process; what it starts is pinned to the other core.
     os.sched_setaffinity(0, {LOAD_CORE})
+    # Ten thousand connections are as many open files, here and in what is started.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     collect_seldom()
     try:
         if not given.no_run:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from tests.bench.http_load import Connection
 from tests.bench.processes import Process, folder, running
@@ -17,9 +19,10 @@ _TURN = b"Prefer: wait=60\r\n"
 class Served:
     """A gateway that listens."""
 
-    def __init__(self, process: Process, port: int) -> None:
+    def __init__(self, process: Process, port: int, folder: Path) -> None:
         self.process = process
         self.port = port
+        self.folder = folder
 
     async def create(self, connection: Connection, session_id: str) -> None:
         answer = await connection.send("PUT", f"/v1/sessions/{session_id}", b"{}")
@@ -47,12 +50,12 @@ def turn(text: str) -> bytes:
 
 
 @asynccontextmanager
-async def serving(*flags: str) -> AsyncIterator[Served]:
+async def serving(*flags: str, stop: signal.Signals = signal.SIGTERM) -> AsyncIterator[Served]:
     command: Sequence[str] = (
         *(sys.executable, "-m", "sightline_gateway.cli", "serve"),
         *("--port", "0", "--store", "sqlite:///bench.db", *flags),
     )
     with folder() as place:
-        async with running(*command, cwd=place, speaks=True) as process:
+        async with running(*command, cwd=place, stop=stop, speaks=True) as process:
             line = await process.line()
-            yield Served(process, int(line.rpartition(":")[2]))
+            yield Served(process, int(line.rpartition(":")[2]), place)

@@ -16,7 +16,18 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-__all__ = ["SHORT", "Options", "Row", "Rows", "Sample", "Subject", "Unavailable", "collect_seldom", "in_rounds"]
+__all__ = [
+    "SHORT",
+    "Options",
+    "Row",
+    "Rows",
+    "Sample",
+    "Subject",
+    "Unavailable",
+    "Wrong",
+    "collect_seldom",
+    "in_rounds",
+]
 
 _log = logging.getLogger("tests.bench")
 
@@ -26,6 +37,10 @@ Sample = dict[str, float]
 
 class Unavailable(Exception):
     """What was to be measured cannot be had here; the message says why, for the page."""
+
+
+class Wrong(Exception):
+    """What came out is not right, events were lost for one: no figure then. The message is for the page."""
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -54,6 +69,20 @@ class Options(Struct, frozen=True, kw_only=True):
     settle_seconds: float = 18.0
     """A little more than the kernel's housekeeping needs to come round."""
     idle_seconds: float = 15.0
+    observers: int = 1_000
+    """Of one stream, or of as many streams with one each."""
+    deliveries: int = 40_000
+    """A second, over all observers, where delays are measured."""
+    missed: int = 500
+    """Events that an observer comes back for."""
+    waiting: int = 10_000
+    """Observers to whom nothing happens."""
+    waiting_seconds: float = 25.0
+    """A little more than the time between two pings."""
+    storm: int = 5_000
+    """Observers who come back at the same moment."""
+    deltas: int = 200_000
+    """Of one turn."""
 
 
 SHORT = Options(
@@ -66,6 +95,10 @@ SHORT = Options(
     repeats=100,
     idle=1_000,
     idle_seconds=5.0,
+    waiting=2_000,
+    waiting_seconds=5.0,
+    storm=1_000,
+    deltas=20_000,
 )
 """Shows within minutes that every instrument works. Its numbers are not worth much."""
 
@@ -160,6 +193,8 @@ async def _measured(subject: Subject, row: Row) -> Sample | None:
         return await subject.measure()
     except Unavailable as error:
         row.reason = str(error)
+    except Wrong as error:
+        row.reason = f"a round failed: {error}"
     except Exception as error:
         # One broken round of one subject must not cost the hour that all the others took.
         _log.exception("%s", subject.name)

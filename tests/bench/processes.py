@@ -76,6 +76,15 @@ class Process:
             raise ChildProcessError(f"ended with {self._process.returncode}: {self.log[-2000:]}")
         return line.decode().strip()
 
+    async def ended(self, seconds: float = 10.0) -> None:
+        """Wait for it to end by itself."""
+        async with asyncio.timeout(seconds):
+            await self._process.wait()
+
+    @property
+    def pids(self) -> list[int]:
+        return _tree(self._process.pid)
+
     @property
     def cpu_seconds(self) -> float:
         """Processor time used so far, in user and system mode; the clock of it ticks every 10 ms."""

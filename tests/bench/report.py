@@ -64,20 +64,17 @@ _AGAIN = """\
 On Linux with two cores or more:
 
 ```sh
-make bench                                               # everything; takes about half an hour
+make bench                                               # everything; takes about an hour and a half
 make bench ARGS="--only turns --rounds 3"                # one section
 make bench ARGS="--short"                                # do the instruments work? Minutes; the numbers mean little
 make bench ARGS="--write docs/performance.md"            # and write this page
 ```
 
-The peers are installed into virtual environments below `.bench/`. Redis and the PostgreSQL server are taken from
-the system (`redis-server` and `postgresql` in Debian) and started as child processes in temporary folders, each on
-a free port of the loopback interface. Everything that was started is stopped at the end."""
-
-_LATER = """\
-## Streams to many observers
-
-Not on this page yet."""
+The peers are installed below `.bench/`, Python's into virtual environments, Node's by npm. Redis and the PostgreSQL
+server are taken from the system (`redis-server` and `postgresql` in Debian). nginx with Nchan and NATS are too if they
+are there (`nginx`, `libnginx-mod-nchan`, `nats-server`); on a Debian where they are not, their packages are fetched and
+unpacked below `.bench/`, and not installed. The load generator of the streams is compiled with `cc`. All are started as
+child processes in temporary folders, each on a free port of the loopback interface, and stopped at the end."""
 
 
 def page(sections: Sequence[Section], report: Report) -> str:
@@ -101,7 +98,7 @@ def page(sections: Sequence[Section], report: Report) -> str:
             parts.append(f"## {section.title}\n\nNot measured in this run.")
         else:
             parts.append(section_markdown(section, one.as_rows(), one.options, one.date))
-    return "\n\n".join([*parts, _LATER, _AGAIN]) + "\n"
+    return "\n\n".join([*parts, _AGAIN]) + "\n"
 
 
 def _is_full(options: Options) -> bool:

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tests.bench import curves, group_commits, idle, latency, store_cycles, turns
+from tests.bench import (
+    curves,
+    durable_posts,
+    fan_out,
+    group_commits,
+    idle,
+    latency,
+    one_turn,
+    returning,
+    store_cycles,
+    turns,
+    waiting,
+)
 from tests.bench.page import Section
 
 __all__ = ["SECTIONS"]
@@ -15,5 +27,12 @@ SECTIONS: tuple[Section, ...] = (
     curves.SECTION,
     idle.MEMORY_SECTION,
     idle.WAKING_SECTION,
+    fan_out.FAN_OUT_SECTION,
+    fan_out.CHANNELS_SECTION,
+    fan_out.DELAYS_SECTION,
+    returning.RESUME_SECTION,
+    returning.STORM_SECTION,
+    waiting.SECTION,
+    one_turn.SECTION,
+    durable_posts.SECTION,
 )
-"""What streams to many observers cost will be one more."""

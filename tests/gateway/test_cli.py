@@ -28,6 +28,7 @@ FLAGS = {
     "sessions": {"--limit", "--json", "--url"},
     "queue": {"--all", "--json", "--url"},
     "cancel": {"--batch", "--turn", "--key", "--reason", "--url"},
+    "bench": {"--sessions", "--observers", "--seconds", "--json", "--url"},
 }
 
 
@@ -144,6 +145,9 @@ def test_the_command_line_knows_its_version(typed: Prompt) -> None:
         (["sessions", "--limit", "-1"], "from 1 to"),
         (["sessions", "--json=1"], "json"),
         (["queue", "a b"], "session_id must be"),
+        (["bench", "--observers", "0"], "from 1 to 10000"),
+        (["bench", "--seconds", "1.5"], "from 1 to 86400"),
+        (["bench", "desk"], "desk"),
         (["cancel"], "SESSION"),
         (["cancel", "s", "--batch", "a/b"], "is no batch id"),
         (["cancel", "s", "--batch", "b", "--key", "k"], "not allowed with"),
@@ -161,7 +165,7 @@ def test_wrong_usage_says_what_is_wrong(typed: Prompt, arguments: list[str], sai
 
 
 @pytest.mark.parametrize(
-    "arguments", [["send", "s", "x"], ["sessions"], ["tail", "s"], ["queue", "s"], ["cancel", "s"]]
+    "arguments", [["send", "s", "x"], ["sessions"], ["tail", "s"], ["queue", "s"], ["cancel", "s"], ["bench"]]
 )
 def test_a_gateway_that_is_not_there_is_one_line(typed: Prompt, nobody: str, arguments: list[str]) -> None:
     finished = typed(*arguments, url=nobody)
@@ -175,7 +179,7 @@ def test_a_gateway_that_is_not_there_is_one_line(typed: Prompt, nobody: str, arg
     "url", ["nonsense", "http://", "ftp://127.0.0.1", "http://[::1", "http://a..b:1", "http://127.0.0.1:99999"]
 )
 def test_an_address_that_cannot_be_is_one_line(typed: Prompt, url: str) -> None:
-    for arguments in (["sessions"], ["tail", "s"]):
+    for arguments in (["sessions"], ["tail", "s"], ["bench"]):
         finished = typed(*arguments, "--url", url)
 
         assert (finished.code, finished.out) == (1, "")

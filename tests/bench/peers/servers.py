@@ -13,7 +13,7 @@ from tests.bench.measuring import Unavailable
 from tests.bench.peers.installs import postgresql_folder, redis_server
 from tests.bench.processes import Process, folder, free_port, output_of, running
 
-__all__ = ["postgresql", "redis"]
+__all__ = ["listening", "postgresql", "redis"]
 
 _START_SECONDS = 30.0
 
@@ -27,7 +27,7 @@ async def redis() -> AsyncIterator[tuple[Process, str]]:
         async with running(
             server, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(place), cwd=place
         ) as process:
-            await _listening(port)
+            await listening(port)
             yield process, f"redis://127.0.0.1:{port}"
 
 
@@ -51,7 +51,7 @@ async def postgresql() -> AsyncIterator[tuple[Process, str]]:
         )
         # Its quick way out is an interrupt; the polite signal would wait for the clients.
         async with running(*command, cwd=place, user=user, stop=signal.SIGINT) as process:
-            await _listening(port)
+            await listening(port)
             yield process, f"host=127.0.0.1 port={port} user=bench dbname=postgres"
 
 
@@ -65,7 +65,8 @@ def _unprivileged() -> str | None:
     raise Unavailable("PostgreSQL refuses to be run by root, and there is neither a user postgres nor nobody")
 
 
-async def _listening(port: int) -> None:
+async def listening(port: int) -> None:
+    """Wait until somebody does."""
     async with asyncio.timeout(_START_SECONDS):
         while True:
             try:
