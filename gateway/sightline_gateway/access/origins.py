@@ -10,6 +10,7 @@ What is not plainly a host or an origin is refused, not interpreted: where two r
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -72,6 +73,7 @@ def _bare(name: str) -> str:
     return name.strip("[]").rstrip(".").lower()
 
 
+@lru_cache(maxsize=256)
 def _is_loopback_name(name: str) -> bool:
     if name == "localhost" or name.endswith(".localhost"):
         return True

@@ -250,6 +250,7 @@ def _from_text(text: str, field: FieldInfo) -> Any:
     return msgspec.convert(text, field.type)
 
 
+@cache
 def _kinds(shape: Any) -> set[type[msgspec.inspect.Type]]:
     info = msgspec.inspect.type_info(shape)
     return {type(part) for part in info.types} if isinstance(info, msgspec.inspect.UnionType) else {type(info)}

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from sightline.observation.handle import Opening, RuntimeHandle
+from sightline.observation.handle import RuntimeHandle
 from sightline.observation.model import Observation, newest
 from sightline.observation.replay import ReplaySubscription
-from sightline_gateway.stream.asking import Place
 from sightline_gateway.stream.frames import Frame, event
 
 if TYPE_CHECKING:
@@ -66,6 +65,8 @@ class Channel:
         self.session_id = handle.session_id
         self.handle = handle
         self.pending = False
+        self.passes = 0
+        """How often the channel has gone on from where it was."""
         self.cursor = ""
         self._max_bytes = buffer_bytes
         self._dirty = dirty
@@ -91,10 +92,9 @@ class Channel:
 
     # Members
 
-    def open(self, feed: Feed, place: Place) -> Opening:
-        """A new member's beginning."""
+    def enter(self, feed: Feed) -> None:
+        """A new member, with a place of its own."""
         self._feeds.add(feed)
-        return self.handle.open_at_tail(no_wake) if place.at_tail else self.handle.open(place.cursor, no_wake)
 
     def leave(self, feed: Feed) -> None:
         """A member is gone. Idempotent."""
@@ -128,6 +128,7 @@ class Channel:
     def deliver(self, now: float) -> int:
         """Tell the parked members what is new. Returns how many writes that took."""
         self.pending = False
+        self.passes += 1
         try:
             return self._deliver(now)
         except Exception:

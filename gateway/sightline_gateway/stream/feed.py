@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from sightline.errors import NotFound, SessionDeleted, StoreUnavailable
 from sightline.kernel import Kernel
 from sightline.observation.cursor import parse
-from sightline.observation.handle import Opening
+from sightline.observation.handle import Gap, Opening
 from sightline.observation.model import Observation
 from sightline.observation.replay import Entry, ReplaySubscription
 from sightline_gateway.stream.asking import Place
@@ -46,6 +47,14 @@ class Watcher(Protocol):
         ...
 
 
+class _First(Struct, frozen=True):
+    """What is to be said first: `resumed` at the cursor, or a view, with or without a gap before it."""
+
+    cursor: str
+    observation: Observation | None = None
+    gap: Gap | None = None
+
+
 class Feed:
     """One subscription to one session: `begin` it, ask for `next_frames` while it is busy, `close` it on every exit."""
 
@@ -54,6 +63,7 @@ class Feed:
         "_cursor",
         "_kernel",
         "_messages",
+        "_passes",
         "_subscription",
         "_unsaid",
         "channel",
@@ -79,7 +89,8 @@ class Feed:
         self._kernel = kernel
         self._messages = messages
         self._subscription: ReplaySubscription | None = None
-        self._unsaid: Opening | None = None
+        self._unsaid: _First | None = None
+        self._passes = -1
         self._catch_up_to: int | None = None
         self._cursor = ""
 
@@ -116,17 +127,24 @@ class Feed:
 
     def begin(self, place: Place) -> None:
         """Take a place in the session's log."""
-        self._start_from(self.channel.open(self, place))
-        self._catch_up_to = _position(self.channel.handle.cursor)
+        self.channel.enter(self)
+        handle = self.channel.handle
+        if place.cursor is not None:
+            self._start_from(handle.open(place.cursor, no_wake))
+        else:
+            # It begins where the channel is, or will be after its next pass: nothing has to be read from the log.
+            self._passes = self.channel.passes
+            self._say_first(_First(handle.cursor, None if place.at_tail else handle.observe()))
+        self._catch_up_to = _position(handle.cursor)
 
     async def prepare(self) -> None:
         """Read the older messages that its next snapshot is to bring. Cancellable."""
-        opening = self._unsaid
-        if opening is not None and opening.observation is not None and self.waiting:
-            view = await self._widened(opening.observation)
-            if self._unsaid is opening:
+        first = self._unsaid
+        if first is not None and first.observation is not None and self.waiting:
+            view = await self._widened(first.observation)
+            if self._unsaid is first:
                 # Of a session that is gone nothing is shown: its goodbye comes instead.
-                self._unsaid = None if view is None else structs.replace(opening, observation=view)
+                self._unsaid = None if view is None else structs.replace(first, observation=view)
                 self.waiting = False
 
     def end(self, reason: str) -> None:
@@ -143,11 +161,15 @@ class Feed:
         should be asked again after the channel's next pass.
         """
         frames: list[Frame] = []
-        while not self.waiting and self.group is None:
+        while not self.settled:
             if self._unsaid is not None:
                 frames.append(self.first_frame())
             if self._subscription is None:
-                self._resume()
+                if self.channel.passes == self._passes and not self.channel.pending:
+                    self._add_events(frames, ())
+                    self.group = self.channel.park(self, render, self.kinds)
+                else:
+                    self._resume()
                 continue
             entries = self._subscription.take(max_bytes)
             if isinstance(entries, str):
@@ -174,8 +196,7 @@ class Feed:
         opening = self.channel.handle.open(parse(self._cursor), no_wake)
         if opening.gap is not None:
             reason = "lagged" if opening.gap.reason == "trimmed" else opening.gap.reason
-            opening = structs.replace(opening, gap=structs.replace(opening.gap, reason=reason))
-            self._start_from(opening)
+            self._start_from(structs.replace(opening, gap=structs.replace(opening.gap, reason=reason)))
         else:
             self._subscription = opening.subscription
 
@@ -187,8 +208,11 @@ class Feed:
     def _start_from(self, opening: Opening) -> None:
         self._unsubscribe()
         self._subscription = opening.subscription
-        self._unsaid = opening
-        view = opening.observation
+        self._say_first(_First(opening.cursor, opening.observation, opening.gap))
+
+    def _say_first(self, first: _First) -> None:
+        self._unsaid = first
+        view = first.observation
         # Messages beyond those in memory come from the store.
         self.waiting = view is not None and view.read_view.truncated and len(view.read_view.messages) < self._messages
         if self.waiting:
@@ -220,16 +244,16 @@ class Feed:
 
     def first_frame(self) -> Frame:
         """The frame that says where the stream begins. Only while one is due and it is not waiting."""
-        opening, self._unsaid = self._unsaid, None
-        assert opening is not None
-        session_id, view = self.session_id, opening.observation
-        self._cursor = opening.cursor
+        first, self._unsaid = self._unsaid, None
+        assert first is not None
+        session_id, view = self.session_id, first.observation
+        self._cursor = first.cursor
         if view is None:
-            return control(Resumed(session_id=session_id, cursor=opening.cursor))
+            return control(Resumed(session_id=session_id, cursor=first.cursor))
         shown = self.channel.snapshot(view, self._messages)
-        if opening.gap is None:
+        if first.gap is None:
             return control(ObservationFrame(session_id=session_id, cursor=view.cursor, observation=shown))
-        return control(GapFrame(session_id=session_id, cursor=view.cursor, gap=opening.gap, observation=shown))
+        return control(GapFrame(session_id=session_id, cursor=view.cursor, gap=first.gap, observation=shown))
 
     async def _widened(self, view: Observation) -> Observation | None:
         try:
@@ -242,5 +266,6 @@ class Feed:
             return None
 
 
+@lru_cache(maxsize=1024)
 def _position(cursor: str) -> int:
     return parse(cursor).position
