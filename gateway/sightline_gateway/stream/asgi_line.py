@@ -15,7 +15,7 @@ from starlette.types import Message, Scope, Send
 
 from sightline.clock import Clock, within
 from sightline_gateway.stream.connection import connection_of
-from sightline_gateway.stream.frames import Frame, as_text
+from sightline_gateway.stream.frames import Frame, as_text, singly
 from sightline_gateway.stream.observer import Observer
 from sightline_gateway.stream.patience import FAREWELL, LOOK_EVERY, Patience
 
@@ -31,7 +31,7 @@ Messages = Callable[[Sequence[Frame]], list[tuple[Message, Sequence[Frame]]]]
 
 def as_they_are(frames: Sequence[Frame]) -> Sequence[Frame]:
     """The form of what is written to an `AsgiLine`: nothing is made of it before the server can take it."""
-    return frames
+    return singly(frames)
 
 
 def socket_messages(frames: Sequence[Frame]) -> list[tuple[Message, Sequence[Frame]]]:

@@ -19,8 +19,8 @@ import msgspec
 
 from sightline.observation.handle import RuntimeHandle
 from sightline.observation.model import Observation, newest
-from sightline.observation.replay import ReplaySubscription
-from sightline_gateway.stream.frames import Frame, event
+from sightline.observation.replay import Entry, ReplaySubscription
+from sightline_gateway.stream.frames import Frame, Run, event
 
 if TYPE_CHECKING:
     from sightline_gateway.stream.feed import Feed
@@ -29,6 +29,9 @@ __all__ = ["Channel", "Group", "Render", "no_wake"]
 
 _log = logging.getLogger("sightline.gateway.stream")
 _ENCODER = msgspec.json.Encoder()
+
+_RUN = 64
+"""Events in a run. Runs begin at multiples of it, whatever a client has missed."""
 
 Render: TypeAlias = Callable[[Sequence[Frame]], Any]
 """What frames become for a kind of line. One function for a kind, so that its members are found by it."""
@@ -74,6 +77,7 @@ class Channel:
         self._empty = empty
         self._feeds: set[Feed] = set()
         self._groups: dict[tuple[Render, frozenset[str] | None], Group] = {}
+        self._runs: dict[int, Run] = {}
         self._snapshot: tuple[Observation, int, bytes] | None = None
         self._head = self._at_head()
         handle.attach(self._session_ended)
@@ -173,14 +177,36 @@ class Channel:
         """The view with its newest `messages`, encoded; once for all who begin in the same pass."""
         shown = self._snapshot
         if shown is None or shown[0] is not view or shown[1] != messages:
-            if shown is None:
-                self._warm(self)
+            self._warm(self)
             self._snapshot = shown = (view, messages, _ENCODER.encode(newest(view, messages)))
         return msgspec.Raw(shown[2])
+
+    def shown(self, entries: Sequence[Entry]) -> list[Frame]:
+        """Events as frames. Where there are many, most of them in runs that who missed others of them has too."""
+        session_id = self.session_id
+        first = entries[0].position
+        if len(entries) < 2 * _RUN or entries[-1].position - first != len(entries) - 1:
+            return [entry.framed or event(entry, session_id) for entry in entries]
+        begin = -(first - 1) % _RUN
+        end = begin + (len(entries) - begin) // _RUN * _RUN
+        frames = [entry.framed or event(entry, session_id) for entry in entries[:begin]]
+        for place in range(begin, end, _RUN):
+            number = first + place
+            run = self._runs.get(number)
+            if run is None:
+                if not self._runs:
+                    self._warm(self)
+                run = self._runs[number] = Run(
+                    [entry.framed or event(entry, session_id) for entry in entries[place : place + _RUN]]
+                )
+            frames.append(run)
+        frames += [entry.framed or event(entry, session_id) for entry in entries[end:]]
+        return frames
 
     def cool(self) -> None:
         """Let go of what was kept for others who might begin at the same moment."""
         self._snapshot = None
+        self._runs.clear()
 
     def _session_ended(self, reason: str) -> None:
         for feed in list(self._feeds):

@@ -237,10 +237,11 @@ class Feed:
     def _show(self, frames: list[Frame], entries: Sequence[Entry]) -> None:
         if entries:
             self._cursor = entries[-1].cursor
-            kinds, session_id = self.kinds, self.channel.session_id
-            frames += [
-                entry.framed or event(entry, session_id) for entry in entries if kinds is None or entry.kind in kinds
-            ]
+            if self.kinds is None:
+                frames += self.channel.shown(entries)
+            else:
+                kinds, session_id = self.kinds, self.channel.session_id
+                frames += [entry.framed or event(entry, session_id) for entry in entries if entry.kind in kinds]
 
     def first_frame(self) -> Frame:
         """The frame that says where the stream begins. Only while one is due and it is not waiting."""

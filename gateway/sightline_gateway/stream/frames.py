@@ -28,6 +28,7 @@ __all__ = [
     "ObservationFrame",
     "Pong",
     "Resumed",
+    "Run",
     "as_message",
     "as_server_sent",
     "as_text",
@@ -37,6 +38,7 @@ __all__ = [
     "event",
     "http_chunk",
     "messages",
+    "singly",
     "text_frame",
     "unidentified_chunk",
 ]
@@ -154,6 +156,17 @@ class Frame:
         self.server_sent: bytes | None = None
 
 
+class Run(Frame):
+    """Events in a row that many may have missed, as one piece: what a transport makes of it is made once, too."""
+
+    __slots__ = ("frames",)
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        last = frames[-1]
+        super().__init__(last.name, last.session_id, last.cursor, b"", is_event=True)
+        self.frames = frames
+
+
 class Comment(Frame):
     """What keeps proxies from closing a quiet stream of server-sent events; no frame to anybody."""
 
@@ -162,6 +175,11 @@ class Comment(Frame):
     def __init__(self) -> None:
         super().__init__("", "", None, b"")
         self.server_sent = b": keep-alive\n\n"
+
+
+def singly(frames: Sequence[Frame]) -> list[Frame]:
+    """The frames with each run as its parts."""
+    return [part for frame in frames for part in (frame.frames if isinstance(frame, Run) else (frame,))]
 
 
 def as_text(frame: Frame) -> str:
@@ -174,12 +192,15 @@ def as_text(frame: Frame) -> str:
 def as_message(frame: Frame) -> bytes:
     """As a WebSocket's message, framed."""
     if frame.message is None:
-        frame.message = text_frame(frame.payload)
+        frame.message = messages(frame.frames) if isinstance(frame, Run) else text_frame(frame.payload)
     return frame.message
 
 
 def as_server_sent(frame: Frame) -> bytes:
     """As a server-sent event."""
+    if isinstance(frame, Run):
+        frame.server_sent = frame.server_sent or b"".join([as_server_sent(part) for part in frame.frames])
+        return frame.server_sent
     if frame.server_sent is None:
         identity = b"" if frame.cursor is None else b"id: %b\n" % frame.cursor.encode()
         frame.server_sent = b"event: %b\n%bdata: %b\n\n" % (frame.name.encode(), identity, frame.payload)
@@ -188,6 +209,8 @@ def as_server_sent(frame: Frame) -> bytes:
 
 def as_unidentified(frame: Frame) -> bytes:
     """As a server-sent event without an id, for a stream of several sessions."""
+    if isinstance(frame, Run):
+        return b"".join([as_unidentified(part) for part in frame.frames])
     if frame.cursor is None:
         return as_server_sent(frame)
     return b"event: %b\ndata: %b\n\n" % (frame.name.encode(), frame.payload)

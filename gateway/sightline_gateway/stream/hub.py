@@ -19,7 +19,7 @@ from sightline.errors import SessionDeleted
 from sightline.kernel import Kernel
 from sightline_gateway.stream.asking import Place
 from sightline_gateway.stream.channel import Channel
-from sightline_gateway.stream.clockwork import Clockwork
+from sightline_gateway.stream.clockwork import Clockwork, Timer
 from sightline_gateway.stream.feed import Feed, Watcher
 from sightline_gateway.stream.index import Index
 
@@ -32,6 +32,9 @@ _log = logging.getLogger("sightline.gateway.stream")
 
 _OWN_SECONDS = 0.004
 """How long a pass may be busy with single connections before the event loop has its turn."""
+
+_WARM_SECONDS = 2.0
+"""How long a channel keeps what it has made for somebody who came back, for the others who do."""
 
 
 class HubCounts(Struct):
@@ -57,7 +60,8 @@ class Hub:
         self.counts = HubCounts()
         self._channels: dict[str, Channel] = {}
         self._dirty: list[Channel] = []
-        self._warm: list[Channel] = []
+        self._warm: dict[Channel, None] = {}
+        self._cooling: Timer | None = None
         self._ready: deque[Observer] = deque()
         self.index = Index(kernel, self.spawn)
         self._due: asyncio.Handle | None = None
@@ -83,7 +87,7 @@ class Hub:
                     handle,
                     buffer_bytes=self.buffer_bytes,
                     dirty=self._is_dirty,
-                    warm=self._warm.append,
+                    warm=self._is_warm,
                     empty=self._is_empty,
                 )
             feed = Feed(self.kernel, channel, watcher, messages=messages, kinds=kinds)
@@ -106,8 +110,22 @@ class Hub:
         self._dirty.append(channel)
         self._soon()
 
+    def _is_warm(self, channel: Channel) -> None:
+        """What it keeps for a herd is let go after a moment."""
+        if not self._warm:
+            self._cooling = self.clockwork.after(_WARM_SECONDS, self._cool)
+        self._warm[channel] = None
+
+    def _cool(self) -> None:
+        for channel in self._warm:
+            channel.cool()
+        self._warm.clear()
+
     def _is_empty(self, channel: Channel) -> None:
         del self._channels[channel.session_id]
+        self._warm.pop(channel, None)
+        if not self._warm:
+            self.clockwork.cancel(self._cooling)
 
     def _soon(self) -> None:
         if self._due is None:
@@ -130,8 +148,5 @@ class Hub:
             observer.pump(now)
             if loop.time() > until:
                 break
-        for channel in self._warm:
-            channel.cool()
-        self._warm.clear()
         if self._ready or self._dirty:
             self._soon()
