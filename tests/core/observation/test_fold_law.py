@@ -162,7 +162,7 @@ async def live_through(data: st.DataObject, history: list[Step], keep: int) -> N
             except SightlineError:
                 pass  # a refusal changes nothing, and that is what is looked at
             await settled()
-            await agrees_with_the_store(world, watched.handle.observe())
+            await agrees_with_the_store(world, watched.handle.view)
         begin = data.draw(st.integers(0, len(watched.views) - 1), label="begin")
         count = data.draw(st.sampled_from((1_000, 3, 0)), label="messages")
         observer_meets_every_later_view(watched, begin, count)
