@@ -28,7 +28,14 @@ from sightline.observation.live import LiveView
 from sightline.observation.model import SessionState
 from sightline.observation.opening import Gap, GapAnswer, Opening, Replayed
 from sightline.observation.replay import LiveReplayStore
-from sightline.observation.runtime import Runtime, RuntimeObservation, SessionObservation, capture, tools_shown
+from sightline.observation.runtime import (
+    Resident,
+    Runtime,
+    RuntimeObservation,
+    SessionObservation,
+    capture,
+    tools_shown,
+)
 from sightline.observation.surroundings import BatchWaiters, LoadedRuntime, Surroundings, Writer, loaded_state
 from sightline.observation.watching import SessionSubscription, Snapshot, watch
 from sightline.process.model import HandleSummary
@@ -294,13 +301,12 @@ class RuntimeHandle(LiveView):
 
     async def enqueue(self, draft: Draft, *, batch_id: str | None = None, reason: str = "enqueued") -> Enqueued:
         """Queue any work of the session. Raises as `enqueue_turn_input`."""
-        observation = self.observe()
-        store = observation.queue_store
+        means = self._means
+        store, poke = means.queue_store, means.queued_work_poke
         if store is None:
             raise StoreCommitFailed(self.session_id)
         check_durable(draft)
         self._around.admit()
-        poke = observation.queued_work_poke
 
         def stored(result: Enqueued) -> None:
             if not result.replayed:
@@ -337,7 +343,7 @@ class RuntimeHandle(LiveView):
 
     async def cancel_batch(self, batch_id: str) -> Batch:
         """Likewise, but raises BatchNotFound or BatchNotCancellable where there is nothing to cancel."""
-        store = self.observe().queue_store
+        store = self._means.queue_store
         if store is None:
             raise StoreCommitFailed(self.session_id)
         return await self.write(
@@ -348,6 +354,11 @@ class RuntimeHandle(LiveView):
                 then=lambda batch: self.record_queue_changed("cancelled", (batch,)),
             )
         )
+
+    @property
+    def _means(self) -> Runtime | Resident:
+        """Where queue and poke are found, as the observation has them, without making one."""
+        return self._resident or self._runtime
 
     async def write(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do a write that publishes through this handle, which is kept until then, also when the caller has left."""
