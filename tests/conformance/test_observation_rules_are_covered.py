@@ -141,8 +141,8 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "row 25": (
         "the_current_cursor_is_never_behind_an_event_of_a_newer_revision",
-        f"{WATCHING}::test_a_commit_between_the_snapshot_and_its_registration_is_delivered",
-        f"{WATCHING}::test_a_commit_between_a_view_and_its_cursor_is_behind_the_cursor",
+        f"{WATCHING}::test_what_happens_between_the_snapshot_and_its_registration_is_delivered",
+        f"{WATCHING}::test_what_happens_between_a_view_and_its_cursor_is_in_the_one_or_behind_the_other",
         f"{WATCHING}::test_a_session_that_moved_on_while_it_was_loaded_is_met_in_front_of_what_it_lacks",
     ),
     "row 26": (
@@ -294,8 +294,8 @@ COVERED: dict[str, tuple[str, ...]] = {
     "O2": (f"{RUNTIME}::test_what_did_not_change_is_not_told",),
     "O3": (f"{RUNTIME}::test_a_record_that_cannot_be_told_fails_nobody",),
     "O4": (f"{HANDLE}::test_a_commit_that_was_never_published_is_a_gap_and_not_silence",),
-    "O5": (f"{WATCHING}::test_a_commit_between_a_view_and_its_cursor_is_behind_the_cursor",),
-    "O6": (f"{WATCHING}::test_a_commit_between_the_snapshot_and_its_registration_is_delivered",),
+    "O5": (f"{WATCHING}::test_what_happens_between_a_view_and_its_cursor_is_in_the_one_or_behind_the_other",),
+    "O6": (f"{WATCHING}::test_what_happens_between_the_snapshot_and_its_registration_is_delivered",),
     "O7": (f"{WATCHING}::test_a_resume_that_cannot_be_had_is_a_gap_with_the_session_of_that_moment",),
     # Learnt later
     "later a": (
@@ -326,7 +326,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         f"{WATCHING}::test_a_publication_that_was_lost_is_a_gap_in_the_watch",
         f"{WATCHING}::test_a_watch_from_a_cursor_needs_no_snapshot",
     ),
-    "later h": (f"{WATCHING}::test_a_commit_between_a_view_and_its_cursor_is_behind_the_cursor",),
+    "later h": (f"{WATCHING}::test_what_happens_between_a_view_and_its_cursor_is_in_the_one_or_behind_the_other",),
     "later i": (f"{SESSION}::a gap replaces the state and is not an error",),
     # The fold
     "fold": (

@@ -18,6 +18,7 @@ from sightline.errors import (
     WrongSessionCursor,
 )
 from sightline.observation.activities import AssistantProseDelta
+from sightline.observation.changes import Change
 from sightline.observation.cursor import Cursor, parse
 from sightline.observation.entry import Entry
 from sightline.observation.events import Event, TurnActivity
@@ -390,10 +391,12 @@ class Injecting(MemoryReplayStore):
     """Just as somebody is about to be told where the stream is, or to be registered there, something is published."""
 
     inject: Callable[[], object] | None = None
+    has_injected = False
 
     def _now(self) -> None:
         inject, self.inject = self.inject, None
         if inject is not None:
+            self.has_injected = True
             inject()
 
     def current_cursor(self, session_id: str, revision: int) -> Cursor:
@@ -405,39 +408,46 @@ class Injecting(MemoryReplayStore):
         return super().subscribe_after(cursor, revision, wake)
 
 
-async def test_a_commit_between_the_snapshot_and_its_registration_is_delivered() -> None:
+@pytest.mark.parametrize("injected", [committed(1, "between"), says("between")], ids=["commit", "activity"])
+async def test_what_happens_between_the_snapshot_and_its_registration_is_delivered(injected: Change) -> None:
     replay = Injecting(ManualClock(), 7)
     handle = handle_on(replay)
     handle.publish(NOW, [started()])
-    replay.inject = lambda: handle.publish(NOW, [committed(1, "between")])
+    replay.inject = lambda: handle.publish(NOW, [injected])
     watcher = Watcher(handle.watch())
     await settled()
+    assert replay.has_injected
     assert watcher.view == handle.view
-    assert [message.message_id for message in watcher.view.read_view.messages] == ["between"]
-    assert [event.kind for event in watcher.events] == ["committed"]
+    assert [event.data for event in watcher.events] == [injected.data]
     await watcher.leave()
 
 
-@pytest.mark.parametrize("asked", ["current", "gap"])
-async def test_a_commit_between_a_view_and_its_cursor_is_behind_the_cursor(asked: str) -> None:
+@pytest.mark.parametrize("injected", [committed(1, "between"), says("between")], ids=["commit", "activity"])
+@pytest.mark.parametrize("asked", ["current", "resume", "subscribe"])
+async def test_what_happens_between_a_view_and_its_cursor_is_in_the_one_or_behind_the_other(
+    asked: str, injected: Change
+) -> None:
     replay = Injecting(ManualClock(), 7)
     handle = handle_on(replay)
     handle.publish(NOW, [started()])
-    replay.inject = lambda: handle.publish(NOW, [committed(1, "between")])
+    replay.inject = lambda: handle.publish(NOW, [injected])
     if asked == "current":
         answer = handle.current_session_observation()
-        view, cursor = answer.read_view, answer.cursor
+        shown = "between" in [message.message_id for message in answer.read_view.messages]
+        cursor = answer.cursor
     else:
-        gap = handle.subscribe_session_observation("sl1:6:0:0:s")
+        ask = handle.resume_session_observation if asked == "resume" else handle.subscribe_session_observation
+        gap = ask("sl1:6:0:0:s")
         assert isinstance(gap, GapAnswer)
-        view, cursor = gap.view.read_view, gap.gap.latest_cursor
+        assert gap.gap.latest_cursor == gap.observation.cursor
+        said = "" if gap.view.live is None else gap.view.live.text
+        shown = "between" in [said, *(message.message_id for message in gap.view.read_view.messages)]
+        cursor = gap.gap.latest_cursor
     if replay.inject is not None:
         replay.inject()
     resumed = handle.resume_session_observation(cursor)
     assert isinstance(resumed, Replayed)
-    shown = [message.message_id for message in view.messages]
-    behind = ["between" for event in resumed.events if event.kind == "committed"]
-    assert shown + behind == ["between"], "in the view or behind the cursor, and not both"
+    assert [event.data for event in resumed.events] == ([] if shown else [injected.data])
 
 
 async def test_a_session_that_moved_on_while_it_was_loaded_is_met_in_front_of_what_it_lacks() -> None:
