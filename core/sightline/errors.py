@@ -20,6 +20,11 @@ SightlineError
  │    ├── HeadConflict          the session moved on under this commit
  │    └── TurnCommitConflict    this turn was committed with another content
  ├── CommandFailed              a session command was carried out, to a bad end
+ ├── StoreCommitFailed          the session has no store that could accept work
+ ├── InvalidFrame               what came from another process is not what the wire says
+ ├── SubscriptionEnded          a subscription that has nothing more to say
+ │    ├── SubscriberLagged      events were lost to it; begin again behind the last one seen
+ │    └── SubscriptionClosed    the session, or its handle, is gone
  ├── Unavailable                try again later; always says when
  │    ├── QueueFull
  │    ├── Draining
@@ -48,6 +53,7 @@ __all__ = [
     "Draining",
     "HeadConflict",
     "IdempotencyKeyReused",
+    "InvalidFrame",
     "InvalidInput",
     "LeaseLost",
     "MalformedCursor",
@@ -60,9 +66,13 @@ __all__ = [
     "SessionNotFound",
     "SightlineError",
     "StartupError",
+    "StoreCommitFailed",
     "StoreLocked",
     "StoreUnavailable",
     "StoreUnusable",
+    "SubscriberLagged",
+    "SubscriptionClosed",
+    "SubscriptionEnded",
     "TurnCommitConflict",
     "Unavailable",
     "WrongSessionCursor",
@@ -301,6 +311,70 @@ class CommandFailed(SightlineError):
 
     def __str__(self) -> str:
         return self.detail
+
+
+class StoreCommitFailed(SightlineError):
+    """Work was to be queued or cancelled in a session without a store. It would not have survived; nothing was done."""
+
+    code = "store_commit_failed"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(session_id)
+        self.session_id = session_id
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} has no store; queued input needs one"
+
+
+class InvalidFrame(SightlineError):
+    """A frame from another process that contradicts the wire or itself. `field` is the path of what is wrong."""
+
+    code = "invalid_frame"
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(field, detail)
+        self.field = field
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"not a frame of this protocol: {self.field} {self.detail}"
+
+
+class SubscriptionEnded(SightlineError):
+    """Nothing more comes from this subscription."""
+
+
+class SubscriberLagged(SubscriptionEnded):
+    """`lost` events were dropped before they were seen, exactly so many when `reason` is `trimmed`; when a publication
+    was lost (`unavailable`) it is 0, because nobody knows.
+
+    Not to be gone on from: there is a hole. Subscribe again from the cursor of the last event seen.
+    """
+
+    code = "subscriber_lagged"
+
+    def __init__(self, session_id: str, reason: str, lost: int) -> None:
+        super().__init__(session_id, reason, lost)
+        self.session_id = session_id
+        self.reason = reason
+        self.lost = lost
+
+    def __str__(self) -> str:
+        return f"the subscription to session {self.session_id!r} lost {self.lost} events ({self.reason})"
+
+
+class SubscriptionClosed(SubscriptionEnded):
+    """`reason` is why: `session_deleted`, or `closed` when its own side closed it."""
+
+    code = "subscription_closed"
+
+    def __init__(self, session_id: str, reason: str) -> None:
+        super().__init__(session_id, reason)
+        self.session_id = session_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the subscription to session {self.session_id!r} is closed: {self.reason}"
 
 
 class Unavailable(SightlineError):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -21,27 +22,30 @@ from sightline.errors import (
     InvalidInput,
     SessionDeleted,
     SightlineError,
-    StoreUnavailable,
 )
 from sightline.ids import Ids, SystemIds
-from sightline.observation.cursor import Cursor
-from sightline.observation.handle import Opening, RuntimeHandle
+from sightline.observation.cursor import Cursor, parse_for_session
+from sightline.observation.events import Event
+from sightline.observation.handle import RuntimeHandle
 from sightline.observation.handles import Handles
 from sightline.observation.model import Observation, newest
+from sightline.observation.opening import GapAnswer, Opening
 from sightline.observation.port import SessionLoader
 from sightline.observation.replay import LiveReplayStore
+from sightline.observation.surroundings import Surroundings
+from sightline.observation.watching import Snapshot, watch
+from sightline.process.port import ProcessRegistry
 from sightline.queue.materializing import command_source_key
 from sightline.queue.model import (
     Batch,
     Cancellation,
     CommandPayload,
     Draft,
-    Enqueued,
     Receipt,
     SessionCommand,
 )
 from sightline.queue.rules import check_draft
-from sightline.queue.runner import QueuedWorkRunner
+from sightline.queue.runner import QueuedWorkPoke, QueuedWorkRunner
 from sightline.session.model import (
     Attachment,
     Failure,
@@ -62,12 +66,10 @@ from sightline.turn.agent import Agent
 from sightline.turn.commands import ToolSource
 from sightline.turn.driver import DriverLimits, TurnDriver, TurnStore
 from sightline.turn.host import TurnHost
-from sightline.turn.telling import queue_change
 
 __all__ = ["Kernel", "KernelStore", "Limits", "Written"]
 
 _log = logging.getLogger("sightline.kernel")
-_T = TypeVar("_T")
 
 _SWEEP_INTERVAL = 15.0
 _PURGE_GROUP = 500
@@ -115,7 +117,8 @@ class Written(Struct, frozen=True):
 class Kernel:
     """Create, `start`, use, `drain` (or not), `stop`.
 
-    `agent` None: accept and show work, but run none here. `tools` reads what the agent offers, for the tool surface.
+    `agent` None: accept and show work, but run none here. `tools` reads what the agent offers, for the tool surface;
+    `processes` is where a session's handle reads the processes it may see.
     Without a `store` everything is in memory and ends with the process; session commands are applied before they are
     answered then. Without `attachments` pictures are kept in memory.
     """
@@ -128,6 +131,7 @@ class Kernel:
         replay: LiveReplayStore | None = None,
         attachments: AttachmentStore | None = None,
         tools: ToolSource | None = None,
+        processes: ProcessRegistry | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
         limits: Limits | None = None,
@@ -139,7 +143,16 @@ class Kernel:
         self._store: KernelStore = MemoryStore(self.clock) if store is None else store
         self._replay = replay or MemoryReplayStore(self.clock, self._store.incarnation)
         self._attachments = attachments or MemoryAttachments()
-        self._handles = Handles(self._store, self._replay, keep=self.limits.keep_messages)
+        around = Surroundings(
+            clock=self.clock,
+            ids=self.ids,
+            queue_store=self._store,
+            process_registry=processes,
+            max_open=self.limits.max_queue,
+            admit=self._refuse_when_draining,
+            mend=self._mend,
+        )
+        self._handles = Handles(self._store, self._replay, keep=self.limits.keep_messages, around=around)
         self._driver: TurnDriver | None = None
         self._host: TurnHost | None = None
         self._runner: QueuedWorkRunner | None = None
@@ -168,6 +181,7 @@ class Kernel:
                 poll_interval=self.limits.poll_interval,
             )
             self._runner = self._host.runner
+            self._handles.around = replace(around, queued_work_poke=QueuedWorkPoke(self._runner))
 
     # Life
 
@@ -227,7 +241,7 @@ class Kernel:
         await self._store.create_session(new, self.clock.now_ms(), lambda _: None)
         self._handles.listed(new.session_id)
         async with self.opened(new.session_id) as handle:
-            return handle.observe()
+            return handle.view
 
     async def list_sessions(
         self, *, limit: int = 50, after: int | None = None, status: Status | None = None
@@ -246,7 +260,7 @@ class Kernel:
     async def observe(self, session_id: str, messages: int | None = None) -> Observation:
         """The session now, with its newest `messages`. Raises SessionNotFound, SessionDeleted, StoreUnavailable."""
         async with self.opened(session_id) as handle:
-            return await self.widen(handle.observe(), messages)
+            return await self.widen(handle.view, messages)
 
     async def page_messages(self, session_id: str, *, before: str | None = None, limit: int = 50) -> MessagePage:
         """Older messages, page by page."""
@@ -282,26 +296,7 @@ class Kernel:
         check_draft(draft)
         self._refuse_when_draining()
         async with self.opened(draft.session_id) as handle:
-
-            def stored(result: Enqueued) -> None:
-                if not result.replayed:
-                    kind = "enqueued" if result.batch.state.is_open else "cancelled"
-                    self._publish_queue(handle, kind, (result.batch,))
-                if self._runner is not None:
-                    self._runner.poke_session(draft.session_id, "enqueued")
-                    if result.batch.available_at_ms > self.clock.now_ms():
-                        self._runner.poke("enqueued for later")
-
-            result = await self._write(
-                handle,
-                self._store.enqueue(
-                    draft,
-                    batch_id=batch_id,
-                    now=self.clock.now_ms(),
-                    max_open=self.limits.max_queue,
-                    then=stored,
-                ),
-            )
+            result = await handle.enqueue(draft, batch_id=batch_id)
             return Written(result.batch, result.replayed, handle.cursor)
 
     async def submit_command(
@@ -352,27 +347,18 @@ class Kernel:
     async def cancel_batch(self, session_id: str, batch_id: str) -> tuple[Batch, str]:
         """Cancel pending work: the batch, and the cursor that shows it. Raises BatchNotFound, BatchNotCancellable."""
         async with self.opened(session_id) as handle:
-            batch = await self._write(
-                handle,
-                self._store.cancel_batch(
-                    session_id,
-                    batch_id,
-                    now=self.clock.now_ms(),
-                    then=lambda batch: self._publish_queue(handle, "cancelled", (batch,)),
-                ),
-            )
+            batch = await handle.cancel_batch(batch_id)
             return batch, handle.cursor
 
     async def cancel_from(self, session_id: str, batch_id: str) -> tuple[tuple[Batch, ...], tuple[Batch, ...], str]:
         """Cancel a batch and every later pending one: (cancelled, kept because claimed, cursor)."""
         async with self.opened(session_id) as handle:
-            cancelled, kept = await self._write(
-                handle,
+            cancelled, kept = await handle.write(
                 self._store.cancel_from(
                     session_id,
                     batch_id,
                     now=self.clock.now_ms(),
-                    then=lambda both: self._publish_queue(handle, "cancelled", both[0]),
+                    then=lambda both: handle.record_queue_changed("cancelled", both[0]),
                 ),
             )
             return cancelled, kept, handle.cursor
@@ -391,15 +377,14 @@ class Kernel:
         async with self.opened(session_id) as handle:
 
             def requested(answer: Cancellation) -> None:
-                self._publish_queue(handle, "cancelled", answer.batches)
+                handle.record_queue_changed("cancelled", answer.batches)
                 if answer.state == "cancel_requested" and answer.turn_id is not None:
                     if self._driver is not None:
                         self._driver.request_cancel(session_id, answer.turn_id, reason)
                     if self._runner is not None:
                         self._runner.poke_session(session_id, "cancel requested")
 
-            answer = await self._write(
-                handle,
+            answer = await handle.write(
                 self._store.request_cancel(
                     session_id,
                     turn_id=turn_id,
@@ -411,31 +396,12 @@ class Kernel:
             )
             return answer, handle.cursor
 
-    async def _write(self, handle: RuntimeHandle, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do a write that publishes through the handle, which is kept until then, also when the caller has left."""
-        task = asyncio.ensure_future(work)
-        handle.pins += 1
-
-        def written(_: object) -> None:
-            handle.unpin()
-            if not task.cancelled() and isinstance(task.exception(), StoreUnavailable):
-                handle.stale = True  # it may have been done without a word
-                self._mend(handle)
-
-        task.add_done_callback(written)
-        return await asyncio.shield(task)
-
-    def _mend(self, handle: RuntimeHandle) -> None:
+    def _mend(self, session_id: str) -> None:
         """See to it that a view which may have lost touch with the store begins anew."""
-        if self._runner is None:
+        if self._runner is not None:
+            self._runner.poke_session(session_id, "its view is stale")
+        elif (handle := self._handles.get(session_id)) is not None:
             self._handles.refresh_soon(handle)
-        else:
-            self._runner.poke_session(handle.session_id, "its view is stale")
-
-    def _publish_queue(self, handle: RuntimeHandle, kind: str, batches: Sequence[Batch]) -> None:
-        if batches:
-            handle.publish(self.clock.now_ms(), (queue_change(kind, batches),))
-            handle.settle_batches(batches)
 
     # Observation
 
@@ -454,6 +420,20 @@ class Kernel:
             if handle.closed_reason is not None:
                 raise SessionDeleted(session_id)
             return handle, handle.open_at_tail(wake) if at_tail else handle.open(cursor, wake)
+
+    async def watch(
+        self, session_id: str, cursor: str | Cursor | None = None
+    ) -> AsyncGenerator[Snapshot | GapAnswer | Event]:
+        """Watch a session from inside the process: `async for item in kernel.watch(session_id, cursor)`.
+
+        See `RuntimeHandle.watch`: a snapshot first, or what was missed since the cursor; then every event, and a gap
+        with the view of now wherever continuity cannot be had. Raises MalformedCursor, WrongSessionCursor before the
+        session is looked up, then SessionNotFound, SessionDeleted (also when it is deleted later), StoreUnavailable.
+        """
+        place = None if cursor is None else parse_for_session(str(cursor), session_id)
+        async with self.opened(session_id) as handle, contextlib.aclosing(watch(handle, place)) as items:
+            async for item in items:
+                yield item
 
     async def widen(self, view: Observation, messages: int | None) -> Observation:
         """The view with its newest `messages`: cut, or extended by older ones from the store. History does not change,
@@ -498,7 +478,7 @@ class Kernel:
         self._replay.trim()
         self._handles.release_idle()
         for handle in self._handles.stale:
-            self._mend(handle)
+            self._mend(handle.session_id)
         now = self.clock.now_ms()
         for purge, kept in (
             (self._store.purge_ended, self.limits.retention),

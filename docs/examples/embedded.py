@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import tempfile
 from pathlib import Path
 
-from sightline import Kernel, SystemClock, Turn
-from sightline.queue.model import Draft, TextItem, TurnInput, TurnInputPayload
+from sightline import Event, GapAnswer, Kernel, Snapshot, SystemClock, TextItem, Turn, TurnInput
+from sightline.observation.events import TurnActivity
 from sightline.stores.replay_memory import MemoryReplayStore
 from sightline.stores.sqlite import SqliteStore
 
@@ -32,9 +31,9 @@ async def main(database: Path) -> None:
         watching = asyncio.create_task(watch(kernel, session_id))
         await asyncio.sleep(0)  # let it subscribe first
 
-        work = TurnInputPayload(TurnInput((TextItem("say something"),)))
-        written = await kernel.enqueue(Draft(session_id=session_id, payloads=(work,)))  # durable from here on
-        batch = await kernel.wait_for_batch(session_id, written.batch.batch_id, timeout=10)
+        async with kernel.opened(session_id) as handle:
+            queued = await handle.enqueue_turn_input(TurnInput((TextItem("say something"),)))  # durable from here on
+        batch = await kernel.wait_for_batch(session_id, queued.batch_id, timeout=10)
         print("the work is", batch.state)
 
         await watching
@@ -48,23 +47,16 @@ async def main(database: Path) -> None:
 
 async def watch(kernel: Kernel, session_id: str) -> None:
     """Print what happens until the first commit."""
-    woken = asyncio.Event()
-    _, opening = await kernel.subscribe(session_id, None, woken.set)
-    try:
-        while True:
-            woken.clear()
-            entries = opening.subscription.take(65_536)
-            if isinstance(entries, str):
-                raise RuntimeError(f"fell behind the live log: {entries}")
-            for entry in entries:
-                event = json.loads(entry.payload)
-                print(" ", entry.kind, event["data"].get("event", {}).get("type", ""))
-                if entry.kind == "committed":
-                    return
-            if not entries:
-                await woken.wait()
-    finally:
-        opening.subscription.close()
+    async for item in kernel.watch(session_id):
+        match item:
+            case Snapshot(view=view) | GapAnswer(view=view):
+                print(" ", view.status)  # the session as it is now: replace what you have
+            case Event(kind="turn_activity", data=TurnActivity(event=activity)):
+                print("  turn_activity", type(activity).__struct_config__.tag)
+            case Event(kind=kind):
+                print(" ", kind, "")
+                if kind == "committed":
+                    return  # to stop watching stops nothing else
 
 
 if __name__ == "__main__":

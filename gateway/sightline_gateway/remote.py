@@ -14,7 +14,9 @@ from typing import Any
 import httpx
 
 from sightline.clock import SystemClock
+from sightline.errors import InvalidFrame
 from sightline.ids import SystemIds
+from sightline.observation.remote import check_frame
 
 __all__ = [
     "RemoteError",
@@ -201,7 +203,7 @@ class _Watch:
 
 
 async def _frames(client: httpx.AsyncClient, session: str, cursor: str | None) -> AsyncGenerator[dict[str, Any]]:
-    """The frames of one connection. Raises RemoteError."""
+    """The frames of one connection, each found to agree with the wire. Raises RemoteError."""
     request = client.build_request(
         "GET",
         f"/v1/sessions/{session}/events",
@@ -215,11 +217,15 @@ async def _frames(client: httpx.AsyncClient, session: str, cursor: str | None) -
                 await response.aread()
                 raise refused(response)
             async for data in _event_data(response.aiter_bytes()):
-                yield json.loads(data)
+                frame = json.loads(data)
+                check_frame(frame, session)
+                yield frame
         finally:
             await response.aclose()
     except httpx.HTTPError as error:
         raise unreachable(client.base_url, error) from None
+    except (InvalidFrame, ValueError) as error:
+        raise RemoteError(f"what answers at {client.base_url} is not a gateway of this version: {error}") from None
 
 
 async def _event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

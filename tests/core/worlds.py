@@ -156,7 +156,7 @@ class Watched:
         assert not isinstance(entries, str), entries
         if entries:
             self.events += [from_wire(msgspec.json.decode(entry.payload)) for entry in entries]
-            self.views.append(self.handle.observe())
+            self.views.append(self.handle.view)
             assert not self.opening.subscription.take(1 << 30), "everything of a publication is there at once"
 
     @property
@@ -201,6 +201,6 @@ async def in_step(world: World, watched: Watched) -> None:
     """What observers were told adds up to what is stored."""
     view = await world.view()
     state = await world.store.load_session("s", 100)
-    assert view == watched.handle.observe()
+    assert view == watched.handle.view
     assert (view.revision, view.read_view.messages) == (state.record.revision, state.messages)
     assert [summary.batch_id for summary in view.queue] == [batch.batch_id for batch in state.open_batches]

@@ -368,7 +368,12 @@ def a_view_is_trusted_after_others_drove_the_session() -> AbstractContextManager
 
 @_defect(Law.FOLD, within=5_000)
 def a_write_without_an_answer_leaves_the_view_as_it_is() -> AbstractContextManager[Any]:
-    return patch.object(Kernel, "_mend", lambda self, handle: setattr(handle, "stale", False))
+    def leave(self: Kernel, session_id: str) -> None:
+        handle = self._handles.get(session_id)
+        if handle is not None:
+            handle.stale = False
+
+    return patch.object(Kernel, "_mend", leave)
 
 
 @contextlib.contextmanager

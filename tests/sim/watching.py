@@ -58,7 +58,7 @@ class Watcher:
         if self._handle is None or self._fold is None:
             return None
         self.look()
-        folded, view = self._fold.observation(), self._handle.observe()
+        folded, view = self._fold.observation(), self._handle.view
         if folded != view:
             raise Violation(Law.FOLD, f"folded: {folded}, shown: {view}")
         return view

@@ -12,7 +12,11 @@
  * - A kind or an activity type that is not known here only moves the cursor: servers may add both at any time.
  * - Activity without a running turn says nothing: `live` is set by `turn_started` alone.
  * - `status` is derived after every event by the one rule of the wire, and never taken from anywhere else.
- * - `truncated` is a fact about the snapshot that was cut; events append and never drop, so they leave it alone.
+ * - `truncated` is a fact about the snapshot that was cut; events append and never drop, so they leave it alone. Only what
+ *   replaces the transcript, a reset or a new agent frame, leaves a whole one.
+ * - A process or task leaves with the kinds that end it, and also when its summary says that it has ended: progress may be told
+ *   of one whose end was told before, and must not bring it back.
+ * - Entries of one event are taken one after the other, so that the last word about an id counts.
  */
 
 import { foldActivity } from "./activity.js";
@@ -25,7 +29,8 @@ import { foldActivity } from "./activity.js";
 /** @typedef {import("./types.js").UsageFigures} UsageFigures */
 
 const OPEN_BATCH_STATES = new Set(["pending", "claimed"]);
-const HANDLE_ENDS = new Set(["completed", "failed", "cancelled", "abandoned", "revoked"]);
+const ENDS = new Set(["completed", "failed", "cancelled", "abandoned"]);
+const HANDLE_ENDS = new Set([...ENDS, "revoked"]);
 const REQUEST_ENDS = new Set(["answered", "withdrawn"]);
 const RESIDENT = /** @type {const} */ (["policy", "tools", "metadata"]);
 
@@ -127,7 +132,8 @@ function committed(observation, data) {
  * @param {{frame_id: string, messages: Message[]}} data
  */
 function agentFrameSwitched(observation, data) {
-  return { read_view: { ...observation.read_view, messages: data.messages ?? [], agent_frame_id: data.frame_id } };
+  const view = { messages: data.messages ?? [], agent_frame_id: data.frame_id, truncated: false };
+  return { read_view: { ...observation.read_view, ...view } };
 }
 
 /**
@@ -135,8 +141,7 @@ function agentFrameSwitched(observation, data) {
  * @param {{batches: BatchSummary[]}} data
  */
 function queueChanged(observation, { batches }) {
-  const ended = batches.filter((batch) => !OPEN_BATCH_STATES.has(batch.state));
-  const queue = without("batch_id", upsert("batch_id", observation.queue, batches), ended);
+  const queue = updated("batch_id", observation.queue, batches, (batch) => !OPEN_BATCH_STATES.has(batch.state));
   return { queue: queue.sort((one, other) => one.enqueue_seq - other.enqueue_seq) };
 }
 
@@ -145,8 +150,8 @@ function queueChanged(observation, { batches }) {
  * @param {{kind: string, processes: Array<Record<string, any>>}} data
  */
 function processChanged(observation, { kind, processes }) {
-  const change = HANDLE_ENDS.has(kind) ? without : upsert;
-  return { processes: change("process_id", observation.processes, processes) };
+  const gone = HANDLE_ENDS.has(kind);
+  return { processes: updated("process_id", observation.processes, processes, ({ status }) => gone || ENDS.has(status)) };
 }
 
 /**
@@ -154,8 +159,8 @@ function processChanged(observation, { kind, processes }) {
  * @param {{kind: string, tasks: Array<Record<string, any>>}} data
  */
 function taskChanged(observation, { kind, tasks }) {
-  const change = HANDLE_ENDS.has(kind) ? without : upsert;
-  return { tasks: change("task_id", observation.tasks, tasks) };
+  const gone = HANDLE_ENDS.has(kind);
+  return { tasks: updated("task_id", observation.tasks, tasks, ({ state }) => gone || ENDS.has(state)) };
 }
 
 /**
@@ -163,8 +168,8 @@ function taskChanged(observation, { kind, tasks }) {
  * @param {{kind: string, requests: import("./types.js").Request[]}} data
  */
 function requestChanged(observation, { kind, requests }) {
-  const change = REQUEST_ENDS.has(kind) ? without : upsert;
-  return { requests: change("request_id", observation.requests, requests) };
+  const gone = REQUEST_ENDS.has(kind);
+  return { requests: updated("request_id", observation.requests, requests, () => gone) };
 }
 
 /**
@@ -176,32 +181,23 @@ function residentChanged(_observation, data) {
 }
 
 /**
- * A new list in which `items` took the places of those with the same key; new ones stand at the end.
+ * A new list in which `items` took the places of those with the same key, new ones stand at the end, and those that are gone
+ * have left.
  *
  * @template {Record<string, any>} T
  * @param {string} key
  * @param {ReadonlyArray<T>} list
  * @param {T[]} items
+ * @param {(item: T) => boolean} gone
  * @returns {T[]}
  */
-function upsert(key, list, items) {
+function updated(key, list, items, gone) {
   const byKey = new Map(list.map((item) => [item[key], item]));
-  for (const item of items) byKey.set(item[key], item);
+  for (const item of items) {
+    if (gone(item)) byKey.delete(item[key]);
+    else byKey.set(item[key], item);
+  }
   return [...byKey.values()];
-}
-
-/**
- * A new list in which nothing has a key that one of `items` has.
- *
- * @template {Record<string, any>} T
- * @param {string} key
- * @param {ReadonlyArray<T>} list
- * @param {T[]} items
- * @returns {T[]}
- */
-function without(key, list, items) {
-  const gone = new Set(items.map((item) => item[key]));
-  return list.filter((item) => !gone.has(item[key]));
 }
 
 /**

@@ -2,6 +2,9 @@
 
 Several activities that belong together share the correlation id of the `turn_activity` event that carries them: the
 deltas of one model request, the start and end of one tool call. Retracting a correlation takes back what it showed.
+
+Not all of them add up to something: those of `TELLING` tell what is going on, for whoever shows it, and leave the
+running turn as it is.
 """
 
 from __future__ import annotations
@@ -10,20 +13,30 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from sightline.queue.materializing import AcceptedInput, InputMessage
-from sightline.session.model import Failure, UsageFigures
+from sightline.queue.materializing import AcceptedInput, InputMessage, TurnCause
+from sightline.session.model import Failure, Message, UsageFigures
 
 __all__ = [
+    "TELLING",
     "Activity",
     "AssistantProseDelta",
+    "ChildUsage",
+    "CodeBlockCompleted",
+    "CodeBlockStarted",
     "ErrorReported",
     "ModelRequestStarted",
     "Outcome",
+    "PluginRuntime",
     "QueuedInputAccepted",
+    "QueuedMessagesCommitted",
+    "QueuedWorkStarted",
     "ReasoningDelta",
     "Retracted",
+    "RetryStatus",
+    "SubmittedValue",
     "ToolCallCompleted",
     "ToolCallStarted",
+    "ToolValue",
     "TurnEnded",
     "TurnStarted",
     "UnknownActivity",
@@ -98,6 +111,77 @@ class ErrorReported(Struct, frozen=True, kw_only=True, tag="error", tag_field="t
     message: str
 
 
+class QueuedWorkStarted(Struct, frozen=True, kw_only=True, tag="queued_work_started", tag_field="type"):
+    """The turn runs on these batches; `causes` are what woke the session, when nobody typed."""
+
+    boundary: str
+    batch_ids: tuple[str, ...]
+    causes: tuple[TurnCause, ...] = ()
+
+
+class QueuedMessagesCommitted(Struct, frozen=True, kw_only=True, tag="queued_messages_committed", tag_field="type"):
+    """Messages that a checkpoint wrote to the transcript apart from the turn's own commit."""
+
+    messages: tuple[Message, ...]
+    checkpoint: str
+
+
+class CodeBlockStarted(Struct, frozen=True, kw_only=True, tag="code_block_started", tag_field="type"):
+    language: str
+    code: str
+    graph_key: str | UnsetType = UNSET
+
+
+class CodeBlockCompleted(Struct, frozen=True, kw_only=True, tag="code_block_completed", tag_field="type"):
+    language: str
+    output: Any
+    success: bool
+    duration_ms: int
+    tool_call_ids: tuple[str, ...] = ()
+    error: str | UnsetType = UNSET
+    graph_key: str | UnsetType = UNSET
+
+
+class SubmittedValue(Struct, frozen=True, kw_only=True, tag="submitted_value", tag_field="type"):
+    """A result the agent hands in beside its text."""
+
+    value: Any
+
+
+class ToolValue(Struct, frozen=True, kw_only=True, tag="tool_value", tag_field="type"):
+    """A value that a tool shows before its call has ended."""
+
+    tool_name: str
+    value: Any
+
+
+class ChildUsage(Struct, frozen=True, kw_only=True, tag="child_usage", tag_field="type"):
+    """What a session that works for this turn has used; accounted for there, not here."""
+
+    session_id: str
+    source: str
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    requests: int = 0
+
+
+class RetryStatus(Struct, frozen=True, kw_only=True, tag="retry_status", tag_field="type"):
+    """A request to a model is about to be made again."""
+
+    wait_seconds: float
+    attempt: int
+    max_attempts: int
+    reason: str
+
+
+class PluginRuntime(Struct, frozen=True, kw_only=True, tag="plugin_runtime", tag_field="type"):
+    plugin_id: str
+    event: Any
+
+
 class UnknownActivity(Struct, frozen=True):
     """An activity of a type this version does not know; the fold passes over it."""
 
@@ -116,4 +200,28 @@ Activity = (
     | UsageReported
     | QueuedInputAccepted
     | ErrorReported
+    | QueuedWorkStarted
+    | QueuedMessagesCommitted
+    | CodeBlockStarted
+    | CodeBlockCompleted
+    | SubmittedValue
+    | ToolValue
+    | ChildUsage
+    | RetryStatus
+    | PluginRuntime
 )
+
+TELLING = (
+    TurnEnded,
+    UsageReported,
+    QueuedWorkStarted,
+    QueuedMessagesCommitted,
+    CodeBlockStarted,
+    CodeBlockCompleted,
+    SubmittedValue,
+    ToolValue,
+    ChildUsage,
+    RetryStatus,
+    PluginRuntime,
+)
+"""Activities that add up to nothing in `live`."""

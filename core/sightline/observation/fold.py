@@ -13,11 +13,15 @@ What each thing does:
 * `retracted` takes back the segments and tool calls of its correlation;
 * `committed` appends messages and adds usage; with an outcome it clears `live`; with `reset` it empties the transcript
   first;
-* queue, processes, tasks and requests are kept by id; those that ended leave;
+* a new agent frame begins with its own messages, all of them;
+* the queue is kept in the order of its sequence; batches that ended leave;
+* processes, tasks and requests are kept by id, in the order in which they came. They leave with the kinds that end
+  them; a process or task leaves also when its summary says that it has ended, because progress may be told of one
+  whose end was told before;
 * what is unknown changes nothing else.
 
 `Fold` is the accumulator: mutable, so that a delta costs the same at the first and at the millionth character.
-`observation()` freezes it.
+`observation()` freezes it, and makes anew only the parts that were touched since the last time.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from sightline.observation.activities import (
     ToolCallCompleted,
     ToolCallStarted,
     TurnStarted,
+    UsageReported,
 )
 from sightline.observation.events import (
     AgentFrameSwitched,
@@ -51,16 +56,17 @@ from sightline.observation.events import (
 )
 from sightline.observation.model import Live, Observation, Segment, ToolCall
 from sightline.queue.materializing import InputMessage
-from sightline.queue.model import BatchState
-from sightline.session.model import ReadView
+from sightline.queue.model import BatchState, BatchSummary
+from sightline.session.model import Message, ReadView, UsageFigures
 from sightline.session.rules import add_usage, status_of
 
 __all__ = ["Fold", "fold"]
 
 Channel = Literal["text", "reasoning"]
 
-_GONE_PROCESSES = frozenset({"completed", "failed", "cancelled", "abandoned", "revoked"})
-_GONE_TASKS = frozenset({"completed", "failed", "cancelled", "abandoned", "revoked"})
+_ENDS = frozenset({"completed", "failed", "cancelled", "abandoned"})
+"""How processes and tasks end: the kinds that tell of it, and the states their summaries have from then on."""
+_GONE_HANDLES = _ENDS | {"revoked"}
 _GONE_REQUESTS = frozenset({"answered", "withdrawn"})
 
 
@@ -93,11 +99,12 @@ class Fold:
         self._frame_id = start.read_view.agent_frame_id
         self._turn_index = start.read_view.turn_index
         self._live = None if start.live is None else _LiveFold.resume(start.live)
-        self._queue = {summary.batch_id: summary for summary in start.queue}
+        self._queue = _Queue(start.queue)
         self._requests = _by_id(start.requests, "request_id")
         self._processes = _by_id(start.processes, "process_id")
         self._tasks = _by_id(start.tasks, "task_id")
         self._frozen: Observation | None = start
+        self._frozen_messages: tuple[Message, ...] | None = None
         self._drop_oldest()
 
     @property
@@ -108,18 +115,28 @@ class Fold:
     def cursor(self) -> str:
         return self._cursor
 
+    def move_to(self, cursor: str) -> None:
+        """The view is that of another position, at which nothing was told."""
+        self._frozen = None
+        self._cursor = cursor
+
+    @property
+    def live_usage(self) -> UsageFigures:
+        """What the running turn has reported so far; a commit makes it part of `usage`."""
+        return UsageFigures() if self._live is None else self._live.used
+
     @property
     def has_open_work(self) -> bool:
-        return bool(self._queue)
+        return bool(self._queue.by_id)
 
     def has_open(self, batch_id: str) -> bool:
         """Whether the queue has this batch."""
-        return batch_id in self._queue
+        return batch_id in self._queue.by_id
 
     @property
     def is_quiet(self) -> bool:
         """No turn shows and no work is open."""
-        return self._live is None and not self._queue
+        return self._live is None and not self._queue.by_id
 
     def apply(self, event: Event) -> None:
         """Add one event. Events come in stream order."""
@@ -131,17 +148,17 @@ class Fold:
                 self._activity(event.data, event.at_ms)
             case Committed():
                 self._committed(event.data)
-            case QueueChanged():
-                self._queue_changed(event.data)
+            case QueueChanged(batches=batches):
+                self._queue.update(batches)
             case AgentFrameSwitched(frame_id=frame_id, messages=messages):
                 self._frame_id = frame_id
-                self._messages = list(messages)
+                self._replace_messages(messages)
             case ProcessChanged(kind=kind, processes=processes):
-                _merge(self._processes, processes, "process_id", gone=kind in _GONE_PROCESSES)
+                _merge(self._processes, processes, "process_id", "status", gone=kind in _GONE_HANDLES)
             case TaskChanged(kind=kind, tasks=tasks):
-                _merge(self._tasks, tasks, "task_id", gone=kind in _GONE_TASKS)
+                _merge(self._tasks, tasks, "task_id", "state", gone=kind in _GONE_HANDLES)
             case RequestChanged(kind=kind, requests=requests):
-                _merge(self._requests, requests, "request_id", gone=kind in _GONE_REQUESTS)
+                _merge(self._requests, requests, "request_id", "", gone=kind in _GONE_REQUESTS)
             case ResidentChanged(policy=policy, tools=tools, metadata=metadata):
                 self._policy = self._policy if isinstance(policy, UnsetType) else policy
                 self._tools = self._tools if isinstance(tools, UnsetType) else tools
@@ -156,8 +173,9 @@ class Fold:
         return self._frozen
 
     def _freeze(self) -> Observation:
-        queue = tuple(sorted(self._queue.values(), key=lambda summary: summary.enqueue_seq))
-        claimed = sum(1 for summary in queue if summary.state is BatchState.CLAIMED)
+        queue, claimed = self._queue.freeze()
+        if self._frozen_messages is None:
+            self._frozen_messages = tuple(self._messages)
         return Observation(
             session_id=self._start.session_id,
             revision=self._revision,
@@ -171,7 +189,7 @@ class Fold:
             policy=self._policy,
             metadata=self._metadata,
             read_view=ReadView(
-                messages=tuple(self._messages),
+                messages=self._frozen_messages,
                 agent_frame_id=self._frame_id,
                 turn_index=self._turn_index,
                 truncated=self._truncated,
@@ -187,34 +205,74 @@ class Fold:
 
     def _committed(self, data: Committed) -> None:
         if data.reset is True:
-            self._messages = []
-            self._truncated = False
-        self._messages.extend(data.messages)
-        self._drop_oldest()
+            self._replace_messages(data.messages)
+        elif data.messages:
+            self._messages.extend(data.messages)
+            self._frozen_messages = None
+            self._drop_oldest()
         self._usage = add_usage(self._usage, data.usage_delta)
         self._frame_id = data.agent_frame_id
         self._turn_index = data.turn_index
         if data.outcome is not UNSET:
             self._live = None
 
+    def _replace_messages(self, messages: Iterable[Message]) -> None:
+        """The transcript is these from now on, and nothing is in front of them."""
+        self._messages = list(messages)
+        self._frozen_messages = None
+        self._truncated = False
+        self._drop_oldest()
+
     def _drop_oldest(self) -> None:
         if self._keep is not None and len(self._messages) > self._keep:
             del self._messages[: len(self._messages) - self._keep]
             self._truncated = True
-            self._frozen = None
-
-    def _queue_changed(self, data: QueueChanged) -> None:
-        for summary in data.batches:
-            if summary.state.is_open:
-                self._queue[summary.batch_id] = summary
-            else:
-                self._queue.pop(summary.batch_id, None)
+            self._frozen = self._frozen_messages = None
 
     def _activity(self, data: TurnActivity, at_ms: int) -> None:
         if isinstance(data.event, TurnStarted):
             self._live = _LiveFold(data.event, at_ms)
         elif self._live is not None:
             self._live.apply(data)
+
+
+class _Queue:
+    """Open batches by id, in the order of their sequence.
+
+    New work has the largest sequence so far, so it goes to the end; only what comes out of turn costs a sort.
+    """
+
+    def __init__(self, summaries: Iterable[BatchSummary]) -> None:
+        self.by_id: dict[str, BatchSummary] = {}
+        self._frozen: tuple[tuple[BatchSummary, ...], int] | None = None
+        self.update(summaries)
+
+    def update(self, summaries: Iterable[BatchSummary]) -> None:
+        by_id, in_order = self.by_id, True
+        for summary in summaries:
+            if not summary.state.is_open:
+                by_id.pop(summary.batch_id, None)
+                continue
+            before = by_id.get(summary.batch_id) or next(reversed(by_id.values()), None)
+            in_order = in_order and (before is None or _in_order(before, summary))
+            by_id[summary.batch_id] = summary
+        if not in_order:
+            self.by_id = dict(sorted(by_id.items(), key=lambda entry: entry[1].enqueue_seq))
+        self._frozen = None
+
+    def freeze(self) -> tuple[tuple[BatchSummary, ...], int]:
+        """The batches, and how many of them are claimed."""
+        if self._frozen is None:
+            queue = tuple(self.by_id.values())
+            self._frozen = queue, sum(1 for summary in queue if summary.state is BatchState.CLAIMED)
+        return self._frozen
+
+
+def _in_order(before: BatchSummary, summary: BatchSummary) -> bool:
+    """Whether a batch may take the place of the same one, or the place behind another."""
+    if before.batch_id == summary.batch_id:
+        return before.enqueue_seq == summary.enqueue_seq
+    return before.enqueue_seq <= summary.enqueue_seq
 
 
 class _LiveFold:
@@ -230,6 +288,7 @@ class _LiveFold:
         self.tool_calls: list[ToolCall] = []
         self.protocol_iteration = 0
         self.error: str | UnsetType = UNSET
+        self.used = UsageFigures()
 
     @classmethod
     def resume(cls, live: Live) -> _LiveFold:
@@ -268,6 +327,8 @@ class _LiveFold:
                 self.tool_calls = [call for call in self.tool_calls if call.correlation_id != correlation_id]
             case ErrorReported(message=message):
                 self.error = message
+            case UsageReported(cumulative=cumulative):
+                self.used = cumulative
             case _:
                 pass
 
@@ -324,9 +385,12 @@ def _by_id(entries: Iterable[Mapping[str, Any]], key: str) -> dict[str, dict[str
     return {entry[key]: dict(entry) for entry in entries}
 
 
-def _merge(kept: dict[str, dict[str, Any]], changed: Iterable[dict[str, Any]], key: str, *, gone: bool) -> None:
+def _merge(
+    kept: dict[str, dict[str, Any]], changed: Iterable[dict[str, Any]], key: str, state: str, *, gone: bool
+) -> None:
+    """`key` names an entry, `state` is where it says how it stands, if entries of this sort say it."""
     for entry in changed:
-        if gone:
+        if gone or entry.get(state) in _ENDS:
             kept.pop(entry[key], None)
         else:
             kept[entry[key]] = entry

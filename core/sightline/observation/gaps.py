@@ -15,7 +15,7 @@ the session has comes from a future that did not happen.
 | G5 | nothing retained, position at the tail | replay, empty |
 | G6 | the next position is before the first retained one | `trimmed` |
 | G8 | a lost range lies between the position and the tail | `unavailable` |
-| G9 | the cursor's revision is ahead of the session's, or the replay does not lead to the session's | `unavailable` |
+| G9 | the cursor's revision is ahead of the session's, or no commit in the replay leads to it | `unavailable` |
 | G7 | otherwise | replay of what is after the position |
 """
 
@@ -58,10 +58,14 @@ def find_gap(cursor: Cursor, window: Window) -> ReplayGap | None:
     return None
 
 
-def find_revision_gap(cursor: Cursor, revision: int, newest_replayed: int | None) -> ReplayGap | None:
-    """Why the replay cannot be trusted (G9). `newest_replayed` is the largest revision in it, none when it is empty."""
+def find_revision_gap(cursor: Cursor, revision: int, newest_commit: int | None) -> ReplayGap | None:
+    """Why the replay cannot be trusted (G9).
+
+    `newest_commit` is the revision of the newest `committed` in it, none when it has none. Other events do not count,
+    though they carry the revision too: activity of a later turn says nothing of what a commit before it appended.
+    """
     if cursor.revision > revision:
         return "unavailable"
-    if cursor.revision < revision and (newest_replayed is None or newest_replayed < revision):
+    if cursor.revision < revision and (newest_commit is None or newest_commit < revision):
         return "unavailable"
     return None

@@ -1,66 +1,66 @@
 """A session's runtime handle: its current view, and the one place from which its events leave.
 
-Publication is reserve → install → publish, in one step that does not wait: positions are reserved, the events are
-folded into the installed view, and only then do observers see them. So whoever is woken by an event finds a view that
-is at least as new, and a snapshot is always taken together with its cursor. If the live log refuses an event, the view
-still moves and the reserved range is given up: observers get a gap, the turn does not notice.
+The view and the door through which its events leave are `LiveView`. On top of them the handle has what a session's
+users share: the observation of its runtime, its writer lock, its queue, and who waits or watches.
+
+There are two ways to publish. `publish` is told what happened and costs the same however large the session is; a kernel
+uses it. `publish_from` is shown a runtime and finds out what changed; it is for those who bring a runtime of their own.
+Reading is the same for both: the view is what the events add up to, and the observation of it is made when somebody
+looks and swapped whole.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, UnsetType
 
+from sightline.errors import BatchNotCancellable, BatchNotFound, InvalidInput, StoreCommitFailed, StoreUnavailable
+from sightline.observation.activities import Outcome
+from sightline.observation.changes import Change, changes_between, process_change, queue_change
 from sightline.observation.cursor import Cursor, parse_for_session
-from sightline.observation.events import KINDS, Data, Event, TurnActivity
-from sightline.observation.fold import Fold
-from sightline.observation.gaps import ReplayGap
-from sightline.observation.model import Observation, SessionState
-from sightline.observation.replay import Entry, LiveReplayStore, ReplaySubscription
-from sightline.queue.model import Batch
-from sightline.queue.rules import summary_of
-from sightline.session.model import ReadView
-from sightline.session.rules import status_of
+from sightline.observation.events import Event, TurnActivity, from_wire
+from sightline.observation.live import LiveView
+from sightline.observation.model import SessionState
+from sightline.observation.opening import Gap, GapAnswer, Opening, Replayed
+from sightline.observation.replay import LiveReplayStore
+from sightline.observation.runtime import (
+    Resident,
+    Runtime,
+    RuntimeObservation,
+    SessionObservation,
+    capture,
+    tools_shown,
+)
+from sightline.observation.surroundings import BatchWaiters, LoadedRuntime, Surroundings, Writer, loaded_state
+from sightline.observation.watching import SessionSubscription, Snapshot, watch
+from sightline.process.model import HandleSummary
+from sightline.queue.model import (
+    Batch,
+    DeliveryPolicy,
+    Draft,
+    Enqueued,
+    SlotPolicy,
+    TurnInput,
+    TurnInputPayload,
+)
+from sightline.queue.rules import check_durable
 
 __all__ = ["Change", "Gap", "Opening", "RuntimeHandle"]
 
 _log = logging.getLogger("sightline.observation")
-_ENCODER = msgspec.json.Encoder()
+_T = TypeVar("_T")
 
 
-class Change(Struct, frozen=True):
-    """One event to be: its data, and the revision it leads to (the one before it unless told)."""
+class RuntimeHandle(LiveView):
+    """One per loaded session, shared by all who use it, on the event loop's thread. Reading never waits for a writer.
 
-    data: Data
-    turn_id: str | UnsetType = UNSET
-    revision: int | None = None
-
-
-class Gap(Struct, frozen=True, kw_only=True):
-    """Continuity from the requested cursor cannot be proved. The stream goes on from `latest_cursor`."""
-
-    session_id: str
-    requested_cursor: str
-    latest_cursor: str
-    latest_revision: int
-    reason: str
-
-
-class Opening(Struct, frozen=True, kw_only=True):
-    """How a subscription begins. `observation` is there for a fresh start and with a gap."""
-
-    cursor: str
-    subscription: ReplaySubscription
-    observation: Observation | None = None
-    gap: Gap | None = None
-
-
-class RuntimeHandle:
-    """One per loaded session, on the event loop's thread. Never waits for a writer."""
+    Made of a session as its store has it. `over` makes one of a runtime that its host brings.
+    """
 
     def __init__(
         self,
@@ -68,31 +68,41 @@ class RuntimeHandle:
         replay: LiveReplayStore,
         *,
         keep: int,
-        listed: Callable[[str], None] = lambda _: None,
+        around: Surroundings | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
-        record = state.record
-        self.session_id = record.session_id
-        self._replay = replay
-        self._keep = keep
-        self._listed = listed
-        cursor = replay.current_cursor(record.session_id, record.revision)
-        self._fold = Fold(_first_observation(state, str(cursor)), keep=keep)
+        super().__init__(state, replay, keep=keep)
+        self._around = around or Surroundings.alone()
+        self._lock = asyncio.Lock()
+        self._runtime: Runtime = runtime or LoadedRuntime(lambda: self._fold, self._around)
+        self._resident = None if runtime is None else capture(runtime, runtime.export_state(), None)
+        self._observed: RuntimeObservation | None = None
         self._closers: set[Callable[[str], None]] = set()
-        self._waiters: dict[str, set[asyncio.Future[Batch]]] = {}
+        self._waiters = BatchWaiters()
         self.pins = 0
         self.stale = False
         """Whether the session is known to have moved on without this view; then it waits for a `refresh`."""
-        self.closed_reason: str | None = None
         self._generation = state.generation
 
-    @property
-    def revision(self) -> int:
-        return self._fold.revision
+    @classmethod
+    def over(
+        cls, runtime: Runtime, replay: LiveReplayStore, *, keep: int = 200, around: Surroundings | None = None
+    ) -> RuntimeHandle:
+        """The handle of a runtime that its host brings. Nothing is published by that.
 
-    @property
-    def cursor(self) -> str:
-        """The position of the newest event folded into the view."""
-        return self._fold.cursor
+        The host changes the runtime while it holds `writer()`, and calls `publish_from` after it has.
+        """
+        return cls(loaded_state(runtime), replay, keep=keep, around=around, runtime=runtime)
+
+    # Reading
+
+    def observe(self) -> RuntimeObservation:
+        """The session as it was installed last; the same object until something happens. Never waits for a writer."""
+        view, seen = self._fold.observation(), self._observed
+        if seen is None or seen.view is not view:
+            resident = self._resident or capture(self._runtime, self._runtime.export_state(), seen)
+            seen = self._observed = RuntimeObservation.of(view, resident)
+        return seen
 
     def shows_open(self, batch_id: str) -> bool:
         """Whether the view has this batch as pending or claimed."""
@@ -105,6 +115,7 @@ class RuntimeHandle:
             not self.pins
             and not self._closers
             and not self._waiters
+            and not self._lock.locked()
             and self._fold.is_quiet
             and self._replay.is_empty(self.session_id)
         )
@@ -113,6 +124,25 @@ class RuntimeHandle:
     def has_open_work(self) -> bool:
         """Whether the view shows work that has not ended, also such as is delayed or held."""
         return self._fold.has_open_work
+
+    # The writer
+
+    def writer(self) -> Writer:
+        """The session's one place for a writer: `async with handle.writer() as runtime:`. See `Writer`."""
+        return Writer(self._lock, self._runtime)
+
+    def try_into_runtime(self) -> Runtime | RuntimeHandle:
+        """The runtime, for its only owner; to anybody else this handle, unchanged.
+
+        Its only owner is whoever holds it with nobody else having it open, watching, waiting or writing. The handle is
+        closed by that: what is still published through it is told to nobody.
+        """
+        if self.pins > 1 or self._closers or self._waiters or self._lock.locked():
+            return self
+        if self.closed_reason is not None or self._replay.subscribers(self.session_id):
+            return self
+        self.close("taken apart")
+        return self._runtime
 
     def unpin(self) -> None:
         self.pins -= 1
@@ -131,137 +161,104 @@ class RuntimeHandle:
         self.stale = False
         self._generation = max(self._generation, state.generation)
         if self.closed_reason is None:
-            lost = self._replay.prepare(self.session_id, (state.record.revision,))
-            self._fold = Fold(_first_observation(state, str(lost.cursors[0])), keep=self._keep)
-            self._replay.abandon(lost)
+            self.begin_again(state)
 
-    def observe(self) -> Observation:
-        """The installed view; the same object until something happens."""
-        return self._fold.observation()
+    # Publishing
 
-    def publish(self, now: int, changes: Sequence[Change]) -> str:
-        """Tell observers. Returns the cursor after the last change.
+    def publish_from(
+        self,
+        runtime: Runtime,
+        *,
+        turn_id: str | UnsetType = UNSET,
+        outcome: Outcome | UnsetType = UNSET,
+    ) -> str:
+        """Install what the runtime is now, and tell observers what changed. Returns the cursor of the observation.
 
-        Trouble with the live log is logged and never raised. Raises TypeError when data cannot be JSON; nothing changed
-        then but the reserved positions, which are given up.
+        Called by whoever holds the writer. A frame switch is told first, then the commit, if the revision advanced,
+        then what else changed; where nothing did nothing is told. `outcome` ends the running turn. Trouble with tools
+        or the live log is logged and in the observation; it never fails the publication.
         """
-        if self.closed_reason is not None:
-            return self._fold.cursor  # the session is gone, its log too; nobody is left to tell
-        newest, revisions = self._fold.revision, []
-        for change in changes:
-            newest = newest if change.revision is None else change.revision
-            revisions.append(newest)
-        reservation = self._replay.prepare(self.session_id, revisions)
-        published = False
+        before = self._resident
+        resident = capture(runtime, runtime.export_state(), self.observe())
+        changes = changes_between(
+            self.view, resident.persisted_state, tools_shown(resident), turn_id=turn_id, outcome=outcome
+        )
+        if self._resident is not None:
+            self._resident = resident
         try:
-            events = [
-                self._event(change, cursor, now) for change, cursor in zip(changes, reservation.cursors, strict=True)
-            ]
-            # Encoded before anything is installed: data that JSON cannot hold fails here and has changed nothing.
-            entries = [
-                Entry(cursor.position, event.cursor, event.revision, event.kind, _ENCODER.encode(event))
-                for event, cursor in zip(events, reservation.cursors, strict=True)
-            ]
-            for event in events:
-                self._fold.apply(event)
-            try:
-                self._replay.publish(reservation, entries)
-                published = True
-            except Exception:
-                _log.exception("session %s: the live log refused events; observers get a gap", self.session_id)
-        finally:
-            if not published:
-                self._replay.abandon(reservation)
-        if any(type(change.data) is not TurnActivity for change in changes):
-            self._listed(self.session_id)
-        return self._fold.cursor
+            cursor = self.publish(self._around.clock.now_ms(), changes)
+        except Exception:
+            self._resident = before
+            raise
+        self._observed = RuntimeObservation.of(self.view, resident)
+        return cursor
 
-    def _event(self, change: Change, cursor: Cursor, now: int) -> Event:
-        return Event(
-            session_id=self.session_id,
-            cursor=str(cursor),
-            revision=cursor.revision,
-            turn_id=change.turn_id,
-            at_ms=now,
-            kind=KINDS[type(change.data)],
-            data=change.data,
-        )
-
-    def settle_batches(self, batches: Sequence[Batch]) -> None:
-        """Answer whoever waits for the end of these batches."""
-        for batch in batches:
-            if not batch.state.is_open:
-                for waiter in self._waiters.pop(batch.batch_id, ()):
-                    if not waiter.done():
-                        waiter.set_result(batch)
-
-    def ending_of(self, batch_id: str) -> asyncio.Future[Batch]:
-        """A future of the batch once it has ended. Get it before asking the store whether it has; cancel it after."""
-        waiter: asyncio.Future[Batch] = asyncio.get_running_loop().create_future()
-        waiters = self._waiters.setdefault(batch_id, set())
-        waiters.add(waiter)
-
-        def leave(_: asyncio.Future[Batch]) -> None:
-            waiters.discard(waiter)
-            if not waiters and self._waiters.get(batch_id) is waiters:
-                del self._waiters[batch_id]
-
-        waiter.add_done_callback(leave)
-        return waiter
-
-    def open(self, cursor: Cursor | None, wake: Callable[[], None]) -> Opening:
-        """Begin a subscription: fresh without a cursor, else resumed, or a gap with the current view.
-
-        One step: the decision, the snapshot and the registration belong to the same moment. Raises nothing for a cursor
-        of this session; cursors are checked by `parse_for_session` before they come here.
+    def record_turn_activity(self, activity: TurnActivity, *, turn_id: str | UnsetType = UNSET) -> None:
+        """Tell of something that happens in a turn, at the installed revision. Never raises: a turn does not fail
+        because nobody could be told of it.
         """
-        if cursor is None:
-            return self._open_here(None, wake)
-        subscription = self._replay.subscribe_after(cursor, self.revision, wake)
-        if isinstance(subscription, str):
-            return self._open_here((str(cursor), subscription), wake)
-        return Opening(cursor=str(cursor), subscription=subscription)
+        self._record(Change(activity, turn_id))
 
-    def open_at_tail(self, wake: Callable[[], None]) -> Opening:
-        """Begin at the newest event, without a snapshot."""
-        opening = self._open_here(None, wake)
-        return Opening(cursor=opening.cursor, subscription=opening.subscription)
+    def record_queue_changed(self, kind: str, batches: Sequence[Batch]) -> None:
+        """Tell of batches that changed their state, and whoever waits for the end of one. Never raises."""
+        if batches:
+            self._record(queue_change(kind, batches))
+            self.settle_batches(batches)
 
-    def reopen_after_lag(self, last_cursor: str, wake: Callable[[], None], reason: str = "lagged") -> Opening:
-        """Go on after a subscription that fell behind the log or met a hole in it: always a gap."""
-        return self._open_here((last_cursor, reason), wake)
+    def record_process_changed(self, kind: str, processes: Sequence[HandleSummary]) -> None:
+        """Tell of processes of the session that changed. Never raises."""
+        if processes:
+            self._record(process_change(kind, processes))
 
-    def replay_after(self, cursor: Cursor) -> Sequence[Entry] | ReplayGap:
-        """The events after the cursor, or why they cannot be told."""
-        return self._replay.replay_after(cursor, self.revision)
+    def _record(self, change: Change) -> None:
+        try:
+            self.publish(self._around.clock.now_ms(), (change,))
+        except Exception:
+            _log.exception("session %s: an event could not be told", self.session_id)
 
-    def gap(self, requested: str, reason: str) -> tuple[Gap, Observation]:
-        """A gap answer and the view it comes with, both of this moment."""
-        view = self.observe()
-        return (
-            Gap(
-                session_id=self.session_id,
-                requested_cursor=requested,
-                latest_cursor=view.cursor,
-                latest_revision=view.revision,
-                reason=reason,
-            ),
-            view,
-        )
+    # Beginning to watch
 
-    def _open_here(self, gap: tuple[str, str] | None, wake: Callable[[], None]) -> Opening:
-        view = self.observe()
-        here = parse_for_session(view.cursor, self.session_id)
-        subscription = self._replay.subscribe_after(here, view.revision, wake)
-        if isinstance(subscription, str):
-            # The last publication did not reach the log: the view is ahead of the tail. Begin at the tail instead; what
-            # comes next is numbered after the lost range, so nothing is missed and nothing comes twice.
-            here = self._replay.current_cursor(self.session_id, view.revision)
-            subscription = self._replay.subscribe_after(here, view.revision, wake)
-            assert not isinstance(subscription, str), "the tail is always a place to begin"
-        if gap is None:
-            return Opening(cursor=view.cursor, subscription=subscription, observation=view)
-        return Opening(cursor=view.cursor, subscription=subscription, observation=view, gap=self.gap(*gap)[0])
+    def current_session_observation(self) -> SessionObservation:
+        """The transcript now and the cursor that was taken with it: whoever goes on behind it misses nothing."""
+        return self.observe().session_observation
+
+    def resume_session_observation(self, cursor: str | Cursor) -> Replayed | GapAnswer:
+        """What happened behind a cursor, or a gap with the session as it is now. Never waits.
+
+        Raises MalformedCursor or WrongSessionCursor, before the live log is asked anything.
+        """
+        place = parse_for_session(str(cursor), self.session_id)
+        entries = self.replay_after(place)
+        if isinstance(entries, str):
+            return GapAnswer(*self.gap(str(cursor), entries))
+        return Replayed(tuple(from_wire(msgspec.json.decode(entry.payload)) for entry in entries))
+
+    def subscribe_session_observation(self, cursor: str | Cursor) -> SessionSubscription | GapAnswer:
+        """What happened behind a cursor and what comes, or a gap with the session as it is now, and no subscription.
+
+        After a gap subscribe again from `gap.latest_cursor`; `watch` does. Raises as `resume_session_observation`, and
+        SubscriptionClosed from the subscription when the session has ended.
+        """
+        place = parse_for_session(str(cursor), self.session_id)
+        subscription = SessionSubscription(self, place)
+        opening = subscription.opening
+        if opening is not None and opening.gap is not None and opening.observation is not None:
+            subscription.close()
+            return GapAnswer(opening.gap, opening.observation)
+        return subscription
+
+    def watch(self, cursor: str | Cursor | None = None) -> AsyncGenerator[Snapshot | GapAnswer | Event]:
+        """Watch the session until it is deleted, whatever happens in between: async for what it yields.
+
+        Without a cursor a `Snapshot` comes first. Then every `Event`, once and in order, those missed since the cursor
+        first. A `GapAnswer` wherever that cannot be had: replace what you have by its `view`, and go on. Falling behind
+        is seen to here. Keep the cursor of the last item after you have dealt with it, and come back with it.
+
+        Raises MalformedCursor, WrongSessionCursor at once; SessionDeleted at the end. May be cancelled or left at any
+        time, at once with `contextlib.aclosing`; nothing that runs is stopped by that.
+        """
+        place = None if cursor is None else parse_for_session(str(cursor), self.session_id)
+        return watch(self, place)
 
     def attach(self, closer: Callable[[str], None]) -> None:
         """Be called with a reason when the session ends under its observers (`session_deleted`)."""
@@ -276,30 +273,111 @@ class RuntimeHandle:
             self.closed_reason = reason
             for closer in list(self._closers):
                 closer(reason)
-            for waiters in list(self._waiters.values()):
-                for waiter in list(waiters):
-                    waiter.cancel()
+            self._waiters.let_go()
 
+    # The queue
 
-def _first_observation(state: SessionState, cursor: str) -> Observation:
-    record = state.record
-    queue = tuple(summary_of(batch) for batch in state.open_batches)
-    claimed = sum(1 for summary in queue if summary.state == "claimed")
-    return Observation(
-        session_id=record.session_id,
-        revision=record.revision,
-        cursor=cursor,
-        status=status_of(asked=False, live=False, claimed=claimed, pending=len(queue) - claimed),
-        policy=record.policy,
-        metadata=record.metadata,
-        read_view=ReadView(
-            messages=state.messages,
-            agent_frame_id=record.agent_frame_id,
-            turn_index=record.turn_index,
-            truncated=state.truncated,
-        ),
-        live=None,
-        usage=record.usage,
-        tools=record.tools,
-        queue=queue,
-    )
+    async def enqueue_turn_input(
+        self,
+        input: TurnInput,
+        delivery_policy: DeliveryPolicy = DeliveryPolicy.AFTER_CURRENT_TURN_COMMIT,
+        slot_policy: SlotPolicy = SlotPolicy.EXCLUSIVE,
+        source_key: str | None = None,
+    ) -> Batch:
+        """Queue input for a turn, also while one runs: durable when this returns, told, and the runner poked.
+
+        Raises StoreCommitFailed in a session without a store, InvalidInput for what cannot be made durable,
+        IdempotencyKeyReused, QueueFull, SessionNotFound, SessionDeleted, Draining, StoreUnavailable. When cancelled the
+        input may be queued all the same; with a source key, sending it again is safe.
+        """
+        draft = Draft(
+            session_id=self.session_id,
+            payloads=(TurnInputPayload(input),),
+            source_key=source_key,
+            delivery_policy=delivery_policy,
+            slot_policy=slot_policy,
+        )
+        return (await self.enqueue(draft, reason="queued_turn_input")).batch
+
+    async def enqueue(self, draft: Draft, *, batch_id: str | None = None, reason: str = "enqueued") -> Enqueued:
+        """Queue any work of the session. Raises as `enqueue_turn_input`."""
+        means = self._means
+        store, poke = means.queue_store, means.queued_work_poke
+        if store is None:
+            raise StoreCommitFailed(self.session_id)
+        check_durable(draft)
+        self._around.admit()
+
+        def stored(result: Enqueued) -> None:
+            if not result.replayed:
+                kind = "enqueued" if result.batch.state.is_open else "cancelled"
+                self.record_queue_changed(kind, (result.batch,))
+            if poke is not None:
+                poke.poke_session(self.session_id, reason)
+                if result.batch.available_at_ms > self._around.clock.now_ms():
+                    poke.poke("enqueued for later")
+
+        return await self.write(
+            store.enqueue(
+                draft,
+                batch_id=batch_id or self._around.ids.new(),
+                now=self._around.clock.now_ms(),
+                max_open=self._around.max_open,
+                then=stored,
+            )
+        )
+
+    async def cancel_queued_work_batch(self, session_id: str, batch_id: str) -> Batch | None:
+        """Take pending work out of the queue: the batch as it is then, none when there was nothing to cancel.
+
+        What is claimed, has ended or was never there is not cancelled. `session_id` has to be this session's. Raises
+        InvalidInput for another one, StoreCommitFailed in a session without a store, SessionNotFound, SessionDeleted,
+        StoreUnavailable. When cancelled itself it may be done all the same; it is safe to repeat.
+        """
+        if session_id != self.session_id:
+            raise InvalidInput("session_id", f"this is the handle of session {self.session_id!r}")
+        try:
+            return await self.cancel_batch(batch_id)
+        except (BatchNotFound, BatchNotCancellable):
+            return None
+
+    async def cancel_batch(self, batch_id: str) -> Batch:
+        """Likewise, but raises BatchNotFound or BatchNotCancellable where there is nothing to cancel."""
+        store = self._means.queue_store
+        if store is None:
+            raise StoreCommitFailed(self.session_id)
+        return await self.write(
+            store.cancel_batch(
+                self.session_id,
+                batch_id,
+                now=self._around.clock.now_ms(),
+                then=lambda batch: self.record_queue_changed("cancelled", (batch,)),
+            )
+        )
+
+    @property
+    def _means(self) -> Runtime | Resident:
+        """Where queue and poke are found, as the observation has them, without making one."""
+        return self._resident or self._runtime
+
+    async def write(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do a write that publishes through this handle, which is kept until then, also when the caller has left."""
+        task = asyncio.ensure_future(work)
+        self.pins += 1
+
+        def written(_: object) -> None:
+            self.unpin()
+            if not task.cancelled() and isinstance(task.exception(), StoreUnavailable):
+                self.stale = True  # it may have been done without a word
+                self._around.mend(self.session_id)
+
+        task.add_done_callback(written)
+        return await asyncio.shield(task)
+
+    def settle_batches(self, batches: Sequence[Batch]) -> None:
+        """Answer whoever waits for the end of these batches."""
+        self._waiters.settle(batches)
+
+    def ending_of(self, batch_id: str) -> asyncio.Future[Batch]:
+        """A future of the batch once it has ended. Get it before asking the store whether it has; cancel it after."""
+        return self._waiters.ending_of(batch_id)

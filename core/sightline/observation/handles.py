@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from sightline.observation.handle import RuntimeHandle
 from sightline.observation.port import SessionLoader
 from sightline.observation.replay import LiveReplayStore
+from sightline.observation.surroundings import Surroundings
 
 __all__ = ["Handles"]
 
@@ -23,10 +24,12 @@ _log = logging.getLogger("sightline.observation")
 class Handles:
     """On one event loop. `keep`: how many of a session's newest messages stay in memory."""
 
-    def __init__(self, loader: SessionLoader, replay: LiveReplayStore, *, keep: int) -> None:
+    def __init__(self, loader: SessionLoader, replay: LiveReplayStore, *, keep: int, around: Surroundings) -> None:
         self._loader = loader
         self._replay = replay
         self._keep = keep
+        self.around = around
+        """What handles loaded from now on find around them."""
         self._loaded: dict[str, RuntimeHandle] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._refreshing: set[asyncio.Task[None]] = set()
@@ -113,7 +116,7 @@ class Handles:
     async def _handle(self, session_id: str) -> RuntimeHandle:
         while True:
             handle = self._loaded.get(session_id)
-            if handle is not None:
+            if handle is not None and handle.closed_reason is None:
                 return handle
             loading = self._loading.get(session_id)
             if loading is None:
@@ -135,7 +138,9 @@ class Handles:
                 state = await self._loader.load_session(session_id, self._keep)
                 if deletions == self._deletions:
                     # Nothing was awaited since the check: no deletion can slip in before the handle is known.
-                    self._loaded[session_id] = RuntimeHandle(state, self._replay, keep=self._keep, listed=self.listed)
+                    handle = RuntimeHandle(state, self._replay, keep=self._keep, around=self.around)
+                    handle.listed = self.listed
+                    self._loaded[session_id] = handle
                     return
         finally:
             del self._loading[session_id]

@@ -7,10 +7,12 @@ from typing import Any, Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from sightline.queue.materializing import InputMessage
-from sightline.queue.model import Batch, BatchSummary
+from sightline.queue.model import Batch, BatchState, BatchSummary
+from sightline.queue.rules import summary_of
 from sightline.session.model import Message, Metadata, Policy, ReadView, SessionRecord, Status, Tools, Usage
+from sightline.session.rules import status_of
 
-__all__ = ["GapReason", "Live", "Observation", "Segment", "SessionState", "ToolCall", "newest"]
+__all__ = ["GapReason", "Live", "Observation", "Segment", "SessionState", "ToolCall", "first_observation", "newest"]
 
 GapReason = Literal["trimmed", "unavailable", "lagged"]
 
@@ -80,6 +82,31 @@ class SessionState(Struct, frozen=True, kw_only=True):
     truncated: bool
     open_batches: tuple[Batch, ...]
     generation: int = 0
+
+
+def first_observation(state: SessionState, cursor: str) -> Observation:
+    """What a session looks like that was just loaded, from where the cursor is: no turn shows."""
+    record = state.record
+    queue = tuple(summary_of(batch) for batch in state.open_batches)
+    claimed = sum(1 for summary in queue if summary.state is BatchState.CLAIMED)
+    return Observation(
+        session_id=record.session_id,
+        revision=record.revision,
+        cursor=cursor,
+        status=status_of(asked=False, live=False, claimed=claimed, pending=len(queue) - claimed),
+        policy=record.policy,
+        metadata=record.metadata,
+        read_view=ReadView(
+            messages=state.messages,
+            agent_frame_id=record.agent_frame_id,
+            turn_index=record.turn_index,
+            truncated=state.truncated,
+        ),
+        live=None,
+        usage=record.usage,
+        tools=record.tools,
+        queue=queue,
+    )
 
 
 def newest(observation: Observation, count: int) -> Observation:

@@ -7,34 +7,21 @@ does not block, because it is called on the runtime's path; a networked adapter 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from sightline.observation.cursor import Cursor
+from sightline.observation.entry import Entry
 from sightline.observation.gaps import ReplayGap
 
 __all__ = ["Entry", "LiveReplayStore", "ReplaySubscription", "Reservation"]
 
 
-class Entry:
-    """One published event: its place, and its JSON encoded once for everybody.
-
-    `framed` is for whoever writes events to connections: what the first needed, the others find here.
-    """
-
-    __slots__ = ("cursor", "framed", "kind", "payload", "position", "published_at", "revision")
-
-    def __init__(self, position: int, cursor: str, revision: int, kind: str, payload: bytes) -> None:
-        self.position = position
-        self.cursor = cursor
-        self.revision = revision
-        self.kind = kind
-        self.payload = payload
-        self.published_at = 0.0
-        self.framed: Any = None
-
-
 class Reservation(Protocol):
-    """Consecutive positions of one session that nobody sees yet."""
+    """Consecutive positions of one session that nobody sees yet.
+
+    Whoever has one publishes or abandons it, once and on every path: later ones wait for it. One that is dropped
+    without either counts as abandoned, as soon as the log is touched again.
+    """
 
     @property
     def cursors(self) -> Sequence[Cursor]:
@@ -58,19 +45,33 @@ class ReplaySubscription(Protocol):
         """Whether `take` would return something now."""
         ...
 
+    @property
+    def lost(self) -> int:
+        """Of how many events the bounds have deprived this place: 0 until `take` answered `trimmed`, then exact."""
+        ...
+
     def close(self) -> None:
         """Stop. Idempotent."""
         ...
 
 
 class LiveReplayStore(Protocol):
-    """Contract:
+    """Contract, and an executable one: `sightline.testing.conformance.REPLAY_CHECKS` runs on any adapter.
 
-    * positions of a session are dense from 1 in order of reservation; they start over with the incarnation only;
+    * positions of a session are dense in order of reservation, from 1 in a log that never let go of a session; they
+      start over with the incarnation only, so a number never stands for two events;
     * reserved positions become visible in order: a publication waits for earlier reservations;
     * an abandoned reservation is a lost range: replay across it is a gap, never silence;
-    * `subscribe_after` decides by `gaps.find_gap` and registers in one step: no event is lost or doubled at the seam;
-    * retention by count, age and bytes never changes the tail.
+    * `replay_after` and `subscribe_after` decide by the rules of `gaps`, and `subscribe_after` registers in the same
+      step: no event is lost or doubled at the seam, whoever publishes meanwhile;
+    * retention by count, age (older than, not as old as) and bytes never changes the tail; the newest event is kept
+      however big it is;
+    * a log may let go of the tail numbers of sessions that nobody looked at for long. Then it goes on with a larger
+      number, and whoever comes back gets a gap;
+    * what is read may have adjacent text deltas joined (`merging`), if the log was told to.
+
+    Cursors are those of the session asked about: that they are is checked before they come here, and so is their form.
+    Used from one thread, that of the event loop, and never waits there.
     """
 
     @property
@@ -83,11 +84,15 @@ class LiveReplayStore(Protocol):
         ...
 
     def publish(self, reservation: Reservation, entries: Sequence[Entry]) -> None:
-        """Fill the reserved positions and wake the subscribers."""
+        """Fill the reserved positions and wake the subscribers.
+
+        Raises ValueError when there is not one entry for each position, or the reservation was settled before. Whatever
+        is raised, nothing of it was published, and it is still to be abandoned.
+        """
         ...
 
     def abandon(self, reservation: Reservation) -> None:
-        """Give the reserved positions up."""
+        """Give the reserved positions up. Does nothing when it was settled before."""
         ...
 
     def replay_after(self, cursor: Cursor, revision: int) -> Sequence[Entry] | ReplayGap:
@@ -101,7 +106,12 @@ class LiveReplayStore(Protocol):
         ...
 
     def current_cursor(self, session_id: str, revision: int) -> Cursor:
-        """The tail, 0 for an unknown session."""
+        """The tail, with the given revision; but never behind a retained event of a newer revision.
+
+        So a view of that revision together with this cursor misses nothing that is still there: where the session has
+        moved on, it is the place in front of the first event that the view does not know. 0 for a session that never
+        had events. Never fails.
+        """
         ...
 
     def subscribers(self, session_id: str) -> int:
@@ -117,5 +127,5 @@ class LiveReplayStore(Protocol):
         ...
 
     def forget(self, session_id: str) -> None:
-        """Drop the session's log and its tail number: it was deleted."""
+        """Drop the session's log and its tail number: it was deleted, and its id is never used again."""
         ...

@@ -28,6 +28,7 @@ __all__ = [
     "End",
     "cancel_outcome",
     "check_draft",
+    "check_durable",
     "content_hash",
     "digest",
     "end_of",
@@ -65,6 +66,20 @@ def check_draft(draft: Draft) -> None:
     commands = [payload for payload in draft.payloads if isinstance(payload, CommandPayload)]
     if commands and (len(draft.payloads) > 1 or draft.slot_policy is not SlotPolicy.EXCLUSIVE):
         raise InvalidInput("payloads", "a session command is alone in its batch, and the batch exclusive")
+
+
+def check_durable(draft: Draft) -> None:
+    """Refuse also what cannot be stored: options that JSON does not hold, text that is none. Raises InvalidInput."""
+    check_draft(draft)
+    for payload in draft.payloads:
+        try:
+            # Not the pictures: bytes can be stored, and there may be many of them.
+            if isinstance(payload, TurnInputPayload):
+                _CANONICAL.encode(structs.replace(payload.input, image_blobs=UNSET))
+            else:
+                _CANONICAL.encode(payload)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput("payloads", f"cannot be stored: {error}") from None
 
 
 def content_hash(draft: Draft) -> str:

@@ -16,6 +16,7 @@ __all__ = [
     "MessagePage",
     "Metadata",
     "NewSession",
+    "PersistedState",
     "Policy",
     "ReadView",
     "SessionEntry",
@@ -118,6 +119,25 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
     created_at_ms: int
     updated_at_ms: int
     tools: Tools = Tools()
+
+
+class PersistedState(Struct, frozen=True, kw_only=True):
+    """Everything about a session that outlives its turns, as of its last commit: what a running turn has said so far is
+    not in it.
+
+    `head_revision` counts the commits of its store; a session that has no store has none. `messages` are those of the
+    current agent frame, the newest of them where `truncated` says so; the store has the rest.
+    """
+
+    session_id: str
+    head_revision: int | None
+    turn_index: int
+    agent_frame_id: str
+    policy: Policy
+    metadata: Metadata
+    usage: Usage
+    messages: tuple[Message, ...]
+    truncated: bool = False
 
 
 class SessionLease(Struct, frozen=True, kw_only=True):

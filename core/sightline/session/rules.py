@@ -9,9 +9,18 @@ from __future__ import annotations
 import hashlib
 import re
 
-from sightline.session.model import Attachment, Status, Usage, UsageFigures
+from sightline.session.model import Attachment, PersistedState, Status, Usage, UsageFigures
 
-__all__ = ["add_figures", "add_usage", "attachment_of", "media_type_of", "status_of", "title_from"]
+__all__ = [
+    "add_figures",
+    "add_usage",
+    "attachment_of",
+    "media_type_of",
+    "revision_of",
+    "status_of",
+    "title_from",
+    "usage_since",
+]
 
 _TITLE_LENGTH = 80
 _PICTURES = (
@@ -31,6 +40,11 @@ def status_of(*, asked: bool, live: bool, claimed: int, pending: int) -> Status:
     return "queued" if pending else "idle"
 
 
+def revision_of(state: PersistedState) -> int:
+    """What observers see as the session's revision: its store's count of commits, or, without a store, its turns."""
+    return state.turn_index if state.head_revision is None else state.head_revision
+
+
 def add_figures(left: UsageFigures, right: UsageFigures) -> UsageFigures:
     return UsageFigures(
         left.input_tokens + right.input_tokens,
@@ -47,6 +61,26 @@ def add_usage(usage: Usage, delta: Usage) -> Usage:
     for model, figures in delta.by_model.items():
         by_model[model] = add_figures(by_model.get(model, UsageFigures()), figures)
     return Usage(add_figures(usage.totals, delta.totals), by_model)
+
+
+def usage_since(before: Usage, after: Usage) -> Usage:
+    """What `add_usage` adds to `before` to make it `after`."""
+    by_model = {
+        model: _subtract_figures(figures, before.by_model.get(model, UsageFigures()))
+        for model, figures in after.by_model.items()
+        if figures != before.by_model.get(model)
+    }
+    return Usage(_subtract_figures(after.totals, before.totals), by_model)
+
+
+def _subtract_figures(left: UsageFigures, right: UsageFigures) -> UsageFigures:
+    return UsageFigures(
+        left.input_tokens - right.input_tokens,
+        left.output_tokens - right.output_tokens,
+        left.cached_input_tokens - right.cached_input_tokens,
+        left.reasoning_tokens - right.reasoning_tokens,
+        left.requests - right.requests,
+    )
 
 
 def title_from(text: str) -> str:

@@ -1,52 +1,93 @@
 """The live replay store in this process's memory: a ring per session, bounded by count, age and bytes.
 
 A session's ring is a list with a moving start, so that the entry at a position is an index away and trimming costs
-nothing per entry. Rings of quiet sessions are dropped; of a session that ever had events only the tail number stays.
+nothing per entry. Rings of quiet sessions are dropped, and of each only the tail number stays, because positions go on
+from it. These numbers are bounded as well: when there are too many, the ones that were left alone for longest are let
+go of, and the largest of those becomes the floor. A session without a number of its own goes on from the floor, which
+is beyond whatever position it ever had. So no number is used twice, and whoever comes back to it from before gets a
+gap.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from msgspec import Struct
 
 from sightline.clock import Clock
 from sightline.observation.cursor import Cursor
+from sightline.observation.entry import Entry
+from sightline.observation.events import KINDS, Committed
 from sightline.observation.gaps import ReplayGap, Window, find_gap, find_revision_gap
-from sightline.observation.replay import Entry, Reservation
+from sightline.observation.merging import merge_entries
+from sightline.observation.replay import Reservation
 
 __all__ = ["MemoryReplayStore", "ReplayBounds"]
 
 _log = logging.getLogger("sightline.stores.replay")
 
-_HOLE = Entry(0, "", 0, "", b"")
+_bytes_through = attrgetter("bytes_through")
+_DROPPED = Entry(0, "", 0, "", b"")
 _COMPACT_AT = 256
+_COMMITTED = KINDS[Committed]
 
 
 class ReplayBounds(Struct, frozen=True):
-    """Per session: entries, seconds, bytes of payload. The newest entry is kept even when it alone is too big."""
+    """Per session: entries (at least one), seconds, bytes of payload. The newest entry is kept even when it alone is
+    too big.
+
+    `merge`: whether text that was missed comes in fewer, larger pieces (`sightline.observation.merging`). What is live
+    comes as it is. `max_tails`: of how many sessions without any retained event the tail number is kept.
+    """
 
     max_events: int = 2048
     max_age: float = 120.0
     max_bytes: int = 8 * 1024 * 1024
+    merge: bool = False
+    max_tails: int = 65_536
+
+    def __post_init__(self) -> None:
+        # A subscription is a place in the ring: in a ring that holds nothing, every event would be a gap.
+        if self.max_events < 1:
+            raise ValueError("at least one event per session")
 
 
 class _Reservation:
-    """`entries` is none until published; `lost` when given up."""
+    __slots__ = ("begin", "cursors", "ring", "settled")
 
-    __slots__ = ("cursors", "entries", "lost", "session_id")
-
-    def __init__(self, session_id: str, cursors: tuple[Cursor, ...]) -> None:
-        self.session_id = session_id
+    def __init__(self, ring: _Ring, cursors: tuple[Cursor, ...]) -> None:
+        self.ring = ring
+        self.begin = ring.reserved + 1
         self.cursors = cursors
-        self.entries: Sequence[Entry] | None = None
-        self.lost = False
+        self.settled = not cursors
+
+    def __del__(self) -> None:
+        # May run anywhere, also in the middle of something else: it only takes note.
+        if not self.settled:
+            self.ring.decided[self.begin] = (self.cursors, None)
 
 
 class _Ring:
-    __slots__ = ("bytes", "entries", "last_hole", "reserved", "start", "subscriptions", "tail", "waiting")
+    """`tail` is the newest visible position, `reserved` the newest that was given out.
+
+    `decided` holds what is published or given up (no entries) behind a reservation that is not decided yet.
+    """
+
+    __slots__ = (
+        "appended",
+        "bytes",
+        "decided",
+        "entries",
+        "last_hole",
+        "newest_revision",
+        "reserved",
+        "start",
+        "subscriptions",
+        "tail",
+    )
 
     def __init__(self, tail: int) -> None:
         self.tail = tail
@@ -54,8 +95,10 @@ class _Ring:
         self.entries: list[Entry] = []
         self.start = 0
         self.bytes = 0
+        self.appended = 0
         self.last_hole = 0
-        self.waiting: deque[_Reservation] = deque()
+        self.newest_revision = 0
+        self.decided: dict[int, tuple[tuple[Cursor, ...], Sequence[Entry] | None]] = {}
         self.subscriptions: set[_Subscription] = set()
 
     @property
@@ -66,13 +109,38 @@ class _Ring:
     def first(self) -> int | None:
         return self.tail - self.count + 1 if self.count else None
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is retained, nobody looks, nothing is under way."""
+        return not self.count and not self.subscriptions and self.reserved == self.tail
+
     def after(self, position: int) -> int:
         """Index of the entry behind `position`."""
         return len(self.entries) - (self.tail - position)
 
+    def before_newer(self, revision: int) -> int:
+        """The position in front of the first retained entry of a newer revision; the tail when there is none."""
+        if self.newest_revision > revision:
+            for index in range(self.start, len(self.entries)):
+                if self.entries[index].revision > revision:
+                    return self.tail - (len(self.entries) - index)
+        return self.tail
+
+    def append(self, entries: Sequence[Entry], now: float) -> None:
+        for entry in entries:
+            entry.published_at = now
+            size = len(entry.payload)
+            self.bytes += size
+            self.appended += size
+            entry.bytes_through = self.appended
+            if entry.revision > self.newest_revision:
+                self.newest_revision = entry.revision
+        self.entries.extend(entries)
+        self.tail += len(entries)
+
     def drop_first(self) -> None:
         self.bytes -= len(self.entries[self.start].payload)
-        self.entries[self.start] = _HOLE
+        self.entries[self.start] = _DROPPED
         self.start += 1
         if self.start >= _COMPACT_AT and self.start * 2 >= len(self.entries):
             del self.entries[: self.start]
@@ -80,14 +148,15 @@ class _Ring:
 
 
 class _Subscription:
-    __slots__ = ("_position", "_ring", "_store", "_wake", "armed")
+    __slots__ = ("_merge_until", "_position", "_ring", "_wake", "armed", "lost")
 
-    def __init__(self, store: MemoryReplayStore, ring: _Ring, position: int, wake: Callable[[], None]) -> None:
-        self._store = store
+    def __init__(self, ring: _Ring, position: int, wake: Callable[[], None], *, merge_until: int) -> None:
         self._ring: _Ring | None = ring
         self._position = position
         self._wake = wake
+        self._merge_until = merge_until
         self.armed = False
+        self.lost = 0
 
     @property
     def behind(self) -> bool:
@@ -101,16 +170,22 @@ class _Subscription:
         self.armed = False
         first = ring.first
         if first is None or self._position + 1 < first:
+            self.lost = (ring.tail if first is None else first - 1) - self._position
             return "trimmed"
         if ring.last_hole > self._position:
             return "unavailable"
-        begin = end = ring.after(self._position)
-        size = 0
-        while end < len(ring.entries) and (end == begin or size + len(ring.entries[end].payload) <= max_bytes):
-            size += len(ring.entries[end].payload)
-            end += 1
+        begin = ring.after(self._position)
+        missed = self._position < self._merge_until
+        limit = ring.after(self._merge_until) if missed else len(ring.entries)
+        entries = ring.entries
+        until = entries[begin].bytes_through - len(entries[begin].payload) + max_bytes
+        if entries[limit - 1].bytes_through <= until:
+            end = limit
+        else:
+            end = max(begin + 1, bisect_right(entries, until, begin, limit, key=_bytes_through))
         self._position += end - begin
-        return ring.entries[begin:end]
+        taken = ring.entries[begin:end]
+        return merge_entries(taken) if missed else taken
 
     def wake(self) -> None:
         if self.armed:
@@ -137,6 +212,7 @@ class MemoryReplayStore:
         self._bounds = bounds or ReplayBounds()
         self._rings: dict[str, _Ring] = {}
         self._tails: dict[str, int] = {}
+        self._floor = 0
 
     @property
     def incarnation(self) -> int:
@@ -144,65 +220,73 @@ class MemoryReplayStore:
 
     def prepare(self, session_id: str, revisions: Sequence[int]) -> Reservation:
         ring = self._ring(session_id)
-        reservation = _Reservation(
-            session_id,
-            tuple(
-                Cursor(self._incarnation, revision, ring.reserved + offset, session_id)
-                for offset, revision in enumerate(revisions, 1)
-            ),
-        )
-        ring.reserved += len(reservation.cursors)
-        ring.waiting.append(reservation)
+        if len(revisions) == 1:
+            # Nearly always: a turn says one thing after the other.
+            cursors: tuple[Cursor, ...] = (Cursor(self._incarnation, revisions[0], ring.reserved + 1, session_id),)
+        else:
+            numbered = enumerate(revisions, ring.reserved + 1)
+            cursors = tuple(Cursor(self._incarnation, revision, place, session_id) for place, revision in numbered)
+        reservation = _Reservation(ring, cursors)
+        ring.reserved += len(cursors)
         return reservation
 
     def publish(self, reservation: Reservation, entries: Sequence[Entry]) -> None:
         assert isinstance(reservation, _Reservation)
-        if len(entries) != len(reservation.cursors):
-            raise ValueError("one entry for each reserved position")
-        reservation.entries = entries
-        self._settle(self._ring(reservation.session_id))
+        if len(entries) != len(reservation.cursors) or (reservation.settled and entries):
+            raise ValueError("one entry for each reserved position, once")
+        if not reservation.settled:
+            reservation.settled = True
+            self._settle(reservation, entries)
 
     def abandon(self, reservation: Reservation) -> None:
         assert isinstance(reservation, _Reservation)
-        reservation.lost = True
-        self._settle(self._ring(reservation.session_id))
+        if not reservation.settled:
+            reservation.settled = True
+            self._settle(reservation, None)
 
     def replay_after(self, cursor: Cursor, revision: int) -> Sequence[Entry] | ReplayGap:
-        self.trim(cursor.session_id)
-        ring = self._rings.get(cursor.session_id)
-        gap = find_gap(cursor, self._window(cursor.session_id))
-        entries: Sequence[Entry] = ()
-        if gap is None and ring is not None:
-            entries = ring.entries[ring.after(cursor.position) :]
-        return gap or find_revision_gap(cursor, revision, entries[-1].revision if entries else None) or entries
+        found = self._find(cursor, revision)
+        return merge_entries(found) if self._bounds.merge and not isinstance(found, str) else found
 
     def subscribe_after(self, cursor: Cursor, revision: int, wake: Callable[[], None]) -> _Subscription | ReplayGap:
-        replay = self.replay_after(cursor, revision)
-        if isinstance(replay, str):
-            return replay
+        found = self._find(cursor, revision)
+        if isinstance(found, str):
+            return found
         ring = self._ring(cursor.session_id)
-        subscription = _Subscription(self, ring, cursor.position, wake)
+        merge_until = ring.tail if self._bounds.merge else 0
+        subscription = _Subscription(ring, cursor.position, wake, merge_until=merge_until)
         ring.subscriptions.add(subscription)
         return subscription
 
     def current_cursor(self, session_id: str, revision: int) -> Cursor:
-        return Cursor(self._incarnation, revision, self._window(session_id).tail, session_id)
+        ring = self._rings.get(session_id)
+        if ring is None:
+            position = self._tails.get(session_id, self._floor)
+        else:
+            self._advance(ring)
+            position = ring.before_newer(revision)
+        return Cursor(self._incarnation, revision, position, session_id)
 
     def subscribers(self, session_id: str) -> int:
         ring = self._rings.get(session_id)
         return 0 if ring is None else len(ring.subscriptions)
 
     def trim(self, session_id: str | None = None) -> None:
+        now = self._clock.monotonic()
         if session_id is not None:
             ring = self._rings.get(session_id)
             if ring is not None:
-                self._trim(ring)
+                self._advance(ring)
+                self._trim(ring, now)
             return
         for name, ring in list(self._rings.items()):
-            self._trim(ring)
-            if not ring.count and not ring.subscriptions and not ring.waiting:
-                self._tails[name] = ring.tail
+            self._advance(ring)
+            self._trim(ring, now)
+            if ring.is_idle:
                 del self._rings[name]
+                self._tails[name] = ring.tail
+        while len(self._tails) > self._bounds.max_tails:
+            self._floor = max(self._floor, self._tails.pop(next(iter(self._tails))))
 
     def is_empty(self, session_id: str) -> bool:
         ring = self._rings.get(session_id)
@@ -217,42 +301,70 @@ class MemoryReplayStore:
     def _ring(self, session_id: str) -> _Ring:
         ring = self._rings.get(session_id)
         if ring is None:
-            ring = self._rings[session_id] = _Ring(self._tails.pop(session_id, 0))
+            ring = self._rings[session_id] = _Ring(self._tails.pop(session_id, self._floor))
         return ring
 
-    def _window(self, session_id: str) -> Window:
-        ring = self._rings.get(session_id)
+    def _find(self, cursor: Cursor, revision: int) -> Sequence[Entry] | ReplayGap:
+        """What is after the cursor, as it was published, or why that cannot be told."""
+        ring = self._rings.get(cursor.session_id)
         if ring is None:
-            return Window(self._incarnation, self._tails.get(session_id, 0), None)
-        return Window(self._incarnation, ring.tail, ring.first, ring.last_hole)
+            tail = self._tails.get(cursor.session_id, self._floor)
+            window = Window(self._incarnation, tail, None)
+        else:
+            self._advance(ring)
+            self._trim(ring, self._clock.monotonic())
+            window = Window(self._incarnation, ring.tail, ring.first, ring.last_hole)
+        gap = find_gap(cursor, window)
+        if gap is not None:
+            return gap
+        entries: Sequence[Entry] = () if ring is None else ring.entries[ring.after(cursor.position) :]
+        newest = None if cursor.revision >= revision else _newest_commit(entries)
+        return find_revision_gap(cursor, revision, newest) or entries
 
-    def _settle(self, ring: _Ring) -> None:
+    def _settle(self, reservation: _Reservation, entries: Sequence[Entry] | None) -> None:
+        ring = reservation.ring
+        if entries is None or reservation.begin != ring.tail + 1:
+            ring.decided[reservation.begin] = (reservation.cursors, entries)
+            self._advance(ring)
+        else:
+            ring.append(entries, self._clock.monotonic())
+            if ring.decided:
+                self._show(ring)
+            self._announce(ring)
+
+    def _advance(self, ring: _Ring) -> None:
+        """See to what was decided since the log was last touched."""
+        if ring.decided:
+            before = ring.tail
+            self._show(ring)
+            if ring.tail != before:
+                self._announce(ring)
+
+    def _show(self, ring: _Ring) -> None:
         """Make visible, in order, what is decided; stop at the first reservation that is not."""
         now = self._clock.monotonic()
-        before = ring.tail
-        while ring.waiting and (ring.waiting[0].lost or ring.waiting[0].entries is not None):
-            reservation = ring.waiting.popleft()
-            entries = reservation.entries
-            if reservation.lost or entries is None:
-                entries = (_HOLE,) * len(reservation.cursors)
+        while (decided := ring.decided.pop(ring.tail + 1, None)) is not None:
+            cursors, entries = decided
+            if entries is None:
+                entries = [Entry(cursor.position, str(cursor), cursor.revision, "", b"") for cursor in cursors]
                 ring.last_hole = ring.tail + len(entries)
-            for entry in entries:
-                if entry is not _HOLE:
-                    entry.published_at = now
-                ring.bytes += len(entry.payload)
-                ring.entries.append(entry)
-                ring.tail += 1
-        if ring.tail != before:
-            self._trim(ring)
-            for subscription in list(ring.subscriptions):
-                subscription.wake()
+            ring.append(entries, now)
 
-    def _trim(self, ring: _Ring) -> None:
+    def _announce(self, ring: _Ring) -> None:
+        self._trim(ring, ring.entries[-1].published_at)
+        for subscription in list(ring.subscriptions):
+            subscription.wake()
+
+    def _trim(self, ring: _Ring, now: float) -> None:
         bounds = self._bounds
         while ring.count > bounds.max_events:
             ring.drop_first()
         while ring.count > 1 and ring.bytes > bounds.max_bytes:
             ring.drop_first()
-        oldest = self._clock.monotonic() - bounds.max_age
+        oldest = now - bounds.max_age
         while ring.count and ring.entries[ring.start].published_at < oldest:
             ring.drop_first()
+
+
+def _newest_commit(entries: Sequence[Entry]) -> int | None:
+    return next((entry.revision for entry in reversed(entries) if entry.kind == _COMMITTED), None)

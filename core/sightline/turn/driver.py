@@ -23,8 +23,9 @@ from sightline.clock import Clock, within
 from sightline.errors import ClaimExpired, Conflict, NotFound, SessionDeleted, StoreUnavailable
 from sightline.ids import Ids
 from sightline.observation.activities import Activity, Outcome
+from sightline.observation.changes import Change, queue_change
 from sightline.observation.events import TurnActivity
-from sightline.observation.handle import Change, RuntimeHandle
+from sightline.observation.handle import RuntimeHandle
 from sightline.queue.materializing import (
     InputMessage,
     TurnWork,
@@ -48,7 +49,6 @@ from sightline.turn.tasks import finish, retrieve
 from sightline.turn.telling import (
     claimed,
     command_ended,
-    queue_change,
     retracted,
     turn_ended,
     turn_started,
@@ -279,7 +279,7 @@ class TurnDriver:
             turn_id=claim.turn_id,
             attempt=claim.attempt,
             input=inputs,
-            policy=copy.deepcopy(handle.observe().policy),
+            policy=copy.deepcopy(handle.view.policy),
             clock=self._clock,
             emit=emit,
             history=history,
@@ -298,7 +298,7 @@ class TurnDriver:
             return CommandEffect(outcome=early)
         if running.stopped.is_set():
             return None if running.cancel_reason is None else CommandEffect(outcome=_cancelled(running.cancel_reason))
-        view = handle.observe()
+        view = handle.view
         work = asyncio.create_task(
             carry_out(
                 running.command[1],

@@ -96,7 +96,7 @@ class TurnHost:
                 session_id, self._clock.now_ms()
             ):
                 return Idle()  # nothing is loaded to find that out
-            async with self._handles.opened(session_id) as handle:
+            async with self._handles.opened(session_id) as handle, handle.writer():
                 if self.draining:
                     return Idle()
                 if handle.stale:

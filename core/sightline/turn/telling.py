@@ -13,31 +13,19 @@ from collections.abc import Iterable, Sequence
 from msgspec import structs
 
 from sightline.observation.activities import QueuedInputAccepted, Retracted, TurnEnded, TurnStarted
-from sightline.observation.events import Committed, QueueChanged, ResidentChanged, TurnActivity
-from sightline.observation.handle import Change
+from sightline.observation.changes import Change, queue_change
+from sightline.observation.events import Committed, ResidentChanged, TurnActivity
 from sightline.queue.materializing import AcceptedInput, InputMessage, own_key
 from sightline.queue.model import Batch, BatchState, Boundary, Claim
-from sightline.queue.rules import summary_of
 from sightline.turn.commit import CommitResult, TurnCommit
 
-__all__ = ["claimed", "command_ended", "input_accepted", "queue_change", "retracted", "turn_ended", "turn_started"]
+__all__ = ["claimed", "command_ended", "input_accepted", "retracted", "turn_ended", "turn_started"]
 
 _QUEUE_KINDS = {
     BatchState.COMPLETED: "completed",
     BatchState.CANCELLED: "cancelled",
     BatchState.FAILED: "failed",
 }
-
-
-def queue_change(kind: str, batches: Sequence[Batch]) -> Change:
-    """The event that tells of batches that changed their state."""
-    return Change(
-        QueueChanged(
-            kind=kind,
-            batch_ids=tuple(batch.batch_id for batch in batches),
-            batches=tuple(summary_of(batch) for batch in batches),
-        )
-    )
 
 
 def claimed(claim: Claim) -> Change:

@@ -18,8 +18,8 @@ from msgspec import Struct, structs
 from sightline.errors import NotFound, SessionDeleted, StoreUnavailable
 from sightline.kernel import Kernel
 from sightline.observation.cursor import parse
-from sightline.observation.handle import Gap, Opening
 from sightline.observation.model import Observation
+from sightline.observation.opening import Gap, Opening
 from sightline.observation.replay import Entry, ReplaySubscription
 from sightline_gateway.stream.asking import Place
 from sightline_gateway.stream.channel import Channel, Group, Render, no_wake
@@ -134,7 +134,7 @@ class Feed:
         else:
             # It begins where the channel is, or will be after its next pass: nothing has to be read from the log.
             self._passes = self.channel.passes
-            self._say_first(_First(handle.cursor, None if place.at_tail else handle.observe()))
+            self._say_first(_First(handle.cursor, None if place.at_tail else handle.view))
         self._catch_up_to = _position(handle.cursor)
 
     async def prepare(self) -> None:

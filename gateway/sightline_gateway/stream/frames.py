@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from sightline.observation.handle import Gap
 from sightline.observation.model import Observation
+from sightline.observation.opening import Gap
 from sightline.observation.replay import Entry
 from sightline.session.model import SessionEntry
 from sightline_gateway.problems import Problem

@@ -97,7 +97,7 @@ async def test_an_idle_session_is_let_go_and_an_old_cursor_still_proves_that_not
         handle, opening = await world.kernel.subscribe("s", parse(before.cursor), print)
         assert world.faults.calls == ["load_session"]
         assert (opening.gap, opening.subscription.take(100)) == (None, ())
-        assert handle.observe() == before
+        assert handle.view == before
         older = parse(f"sl1:{parse(before.cursor).incarnation}:0:1:s")
         _, opening = await world.kernel.subscribe("s", older, print)
         assert opening.gap is not None
@@ -133,7 +133,7 @@ async def test_a_session_let_go_between_its_loading_and_its_use_is_loaded_again(
         await world.kernel.sweep()
         handle, opening = await asking
         await world.send("work")
-        assert [summary.preview for summary in handle.observe().queue] == ["work"]
+        assert [summary.preview for summary in handle.view.queue] == ["work"]
         opening.subscription.close()
 
 

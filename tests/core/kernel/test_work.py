@@ -97,7 +97,7 @@ async def test_a_cancel_of_which_nothing_was_heard_does_not_leave_its_work_in_vi
         with pytest.raises(StoreUnavailable):
             await world.kernel.cancel_batch("s", written.batch.batch_id)
         await world.clock.run_for(60.0)
-        assert watched.handle.observe().queue == ()
+        assert watched.handle.view.queue == ()
         assert isinstance(watched.opening.subscription.take(1), str), "observers are told that they missed something"
 
 

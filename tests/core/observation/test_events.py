@@ -12,14 +12,23 @@ from sightline.observation import activities, events
 from sightline.observation.activities import (
     Activity,
     AssistantProseDelta,
+    ChildUsage,
+    CodeBlockCompleted,
+    CodeBlockStarted,
     ErrorReported,
     ModelRequestStarted,
     Outcome,
+    PluginRuntime,
     QueuedInputAccepted,
+    QueuedMessagesCommitted,
+    QueuedWorkStarted,
     ReasoningDelta,
     Retracted,
+    RetryStatus,
+    SubmittedValue,
     ToolCallCompleted,
     ToolCallStarted,
+    ToolValue,
     TurnEnded,
     TurnStarted,
     UnknownActivity,
@@ -40,11 +49,12 @@ from sightline.observation.events import (
     UnknownData,
     from_wire,
 )
-from sightline.queue.materializing import AcceptedInput, InputMessage
+from sightline.queue.materializing import AcceptedInput, InputMessage, TurnCause
 from sightline.queue.model import BatchState, BatchSummary, DeliveryPolicy, SlotPolicy
 from sightline.session.model import Failure, Message, Tools, Usage, UsageFigures
 
 said = InputMessage(role="user", content="hi", parts=[{"type": "text", "text": "hi"}], source_key="host:k")
+woken = TurnCause(id="w", event_type="progress", origin={"process_id": "p"}, text="it is done")
 spent = UsageFigures(1, 2, 3, 4, 5)
 spoken = Message(message_id="m", role="assistant", content="x", at_ms=1, turn_id="t", parts=[{"a": [1, None]}])
 summary = BatchSummary(
@@ -73,6 +83,16 @@ ACTIVITIES: list[Activity] = [
     UsageReported(protocol_iteration=1, usage=spent, cumulative=spent),
     QueuedInputAccepted(checkpoint="after_work", inputs=(AcceptedInput(id="k", message=said),)),
     ErrorReported(message="oh"),
+    QueuedWorkStarted(boundary="idle", batch_ids=("b",), causes=(woken,)),
+    QueuedMessagesCommitted(messages=(spoken,), checkpoint="after_work"),
+    CodeBlockStarted(language="python", code="1 + 1"),
+    CodeBlockCompleted(language="python", output="2", success=True, duration_ms=3, tool_call_ids=("1",)),
+    CodeBlockCompleted(language="sh", output=None, success=False, duration_ms=3, error="no", graph_key="g"),
+    SubmittedValue(value={"a": [1, None]}),
+    ToolValue(tool_name="add", value=3),
+    ChildUsage(session_id="child", source="subagent", model="small", input_tokens=5, requests=1),
+    RetryStatus(wait_seconds=0.5, attempt=1, max_attempts=3, reason="overloaded"),
+    PluginRuntime(plugin_id="p", event={"type": "x"}),
 ]
 DATA: list[Data] = [
     *(TurnActivity(id="1", correlation_id="c", event=activity) for activity in ACTIVITIES),

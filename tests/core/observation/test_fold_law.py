@@ -21,10 +21,12 @@ from sightline.kernel import Limits
 from sightline.observation.cursor import parse
 from sightline.observation.events import TurnActivity, from_wire
 from sightline.observation.fold import Fold, fold
+from sightline.observation.merging import merge_events
 from sightline.observation.model import Observation, newest
 from sightline.queue.model import DeliveryPolicy, Group, SlotPolicy
 from sightline.queue.rules import summary_of
 from sightline.session.model import ReadView, UsageFigures
+from sightline.stores.replay_memory import ReplayBounds
 from sightline.testing.clock import settled
 from sightline.turn.agent import AgentError, Turn
 from tests.core.worlds import Puppet, Watched, World, running, watch
@@ -144,17 +146,17 @@ steps = st.one_of(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.data(), st.lists(steps, min_size=5, max_size=30), st.sampled_from((2, 1_000)))
+@given(st.data(), st.lists(steps, min_size=5, max_size=30), st.sampled_from((2, 1_000)), st.booleans())
 def test_a_snapshot_and_the_events_after_it_are_every_later_snapshot(
-    data: st.DataObject, history: list[Step], keep: int
+    data: st.DataObject, history: list[Step], keep: int, merge: bool
 ) -> None:
-    asyncio.run(live_through(data, [enqueue(False, False, None, 0), *history], keep))
+    asyncio.run(live_through(data, [enqueue(False, False, None, 0), *history], keep, ReplayBounds(merge=merge)))
 
 
-async def live_through(data: st.DataObject, history: list[Step], keep: int) -> None:
+async def live_through(data: st.DataObject, history: list[Step], keep: int, bounds: ReplayBounds) -> None:
     puppet = Puppet()
     limits = Limits(keep_messages=keep)
-    async with running(puppet, limits=limits, session_ids=("s", "other")) as world:
+    async with running(puppet, limits=limits, bounds=bounds, session_ids=("s", "other")) as world:
         watched = await watch(world, "s")
         for step in history:
             try:
@@ -162,7 +164,7 @@ async def live_through(data: st.DataObject, history: list[Step], keep: int) -> N
             except SightlineError:
                 pass  # a refusal changes nothing, and that is what is looked at
             await settled()
-            await agrees_with_the_store(world, watched.handle.observe())
+            await agrees_with_the_store(world, watched.handle.view)
         begin = data.draw(st.integers(0, len(watched.views) - 1), label="begin")
         count = data.draw(st.sampled_from((1_000, 3, 0)), label="messages")
         observer_meets_every_later_view(watched, begin, count)
@@ -202,7 +204,12 @@ def replay_is_what_was_seen_live(world: World, watched: Watched, begin: int) -> 
     entries = world.replay.replay_after(parse(watched.views[begin].cursor), watched.views[-1].revision)
     assert not isinstance(entries, str), entries
     replayed = [from_wire(msgspec.json.decode(entry.payload)) for entry in entries]
-    assert replayed == watched.events[len(watched.events) - len(replayed) :]
+    missed = [
+        seen for seen in watched.events if parse(seen.cursor).position > parse(watched.views[begin].cursor).position
+    ]
+    assert merge_events(replayed) == merge_events(missed)
+    assert replayed == missed or len(replayed) < len(missed)
+    assert_equal_snapshots(fold(watched.views[begin], replayed), watched.views[-1])
 
 
 def assert_equal_snapshots(mine: Observation, servers: Observation) -> None:

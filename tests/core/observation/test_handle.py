@@ -100,7 +100,7 @@ def taken(subscription: ReplaySubscription) -> list[str]:
 def test_a_new_handle_shows_what_is_stored_and_publishes_nothing() -> None:
     replay = log()
     handle = RuntimeHandle(stored(3, batch()), replay, keep=10)
-    view = handle.observe()
+    view = handle.view
     assert (view.session_id, view.revision, view.status) == ("s", 3, "queued")
     assert (view.policy, view.metadata, view.live) == ({"p": 1}, {"m": 2}, None)
     assert [summary.batch_id for summary in view.queue] == ["b"]
@@ -111,22 +111,22 @@ def test_a_new_handle_shows_what_is_stored_and_publishes_nothing() -> None:
 def test_a_new_handle_begins_at_the_tail_of_what_is_there() -> None:
     replay = log()
     handle_on(replay).publish(NOW, [started(), says("x")])
-    assert handle_on(replay, 4).observe().cursor == "sl1:7:4:2:s"
+    assert handle_on(replay, 4).view.cursor == "sl1:7:4:2:s"
 
 
 def test_the_view_is_the_same_object_until_something_happens() -> None:
     handle = handle_on(log())
-    view = handle.observe()
-    assert handle.observe() is view
+    view = handle.view
+    assert handle.view is view
     handle.publish(NOW, [started()])
-    assert handle.observe() is not view
+    assert handle.view is not view
     assert view.live is None
 
 
 def test_the_view_holds_no_more_messages_than_it_is_to_keep() -> None:
     handle = handle_on(log(), keep=2)
     handle.publish(NOW, [committed(1, "a", "b", "c")])
-    view = handle.observe().read_view
+    view = handle.view.read_view
     assert ([message.message_id for message in view.messages], view.truncated) == (["b", "c"], True)
 
 
@@ -141,7 +141,7 @@ def test_activity_has_the_installed_revision_and_a_commit_its_own() -> None:
     assert not isinstance(entries, str)
     assert [entry.revision for entry in entries] == [3, 4, 4]
     assert cursor == handle.cursor == "sl1:7:4:3:s"
-    assert handle.observe().revision == 4
+    assert handle.view.revision == 4
 
 
 def test_an_entry_is_the_event_as_json_with_its_own_cursor() -> None:
@@ -171,7 +171,7 @@ def test_whoever_is_woken_by_an_event_finds_a_view_at_least_as_new() -> None:
     def wake() -> None:
         entries = opening.subscription.take(1 << 20)
         assert not isinstance(entries, str)
-        seen.append((handle.observe(), entries[-1]))
+        seen.append((handle.view, entries[-1]))
         assert opening.subscription.take(1) == ()
 
     opening = handle.open(None, wake)
@@ -189,11 +189,11 @@ def test_positions_are_reserved_then_the_view_is_installed_then_observers_are_to
 
     class Spying(MemoryReplayStore):
         def prepare(self, session_id: str, revisions: Sequence[int]) -> Reservation:
-            order.append(("reserve", handle.observe().revision))
+            order.append(("reserve", handle.view.revision))
             return super().prepare(session_id, revisions)
 
         def publish(self, reservation: Reservation, entries: Sequence[Entry]) -> None:
-            order.append(("publish", handle.observe().revision))
+            order.append(("publish", handle.view.revision))
             super().publish(reservation, entries)
 
     handle = handle_on(Spying(ManualClock(), 7))
@@ -205,19 +205,19 @@ def test_a_log_that_refuses_events_does_not_disturb_the_session_and_observers_ge
     replay, faults = log(), Faults()
     handle = handle_on(faulty(replay, faults))
     handle.publish(NOW, [started()])
-    before = handle.observe().cursor
+    before = handle.view.cursor
     watching = handle.open(None, nobody).subscription
     faults.fail_before("publish", error=OSError("the log is away"))
 
     cursor = handle.publish(NOW, [says("lost"), committed(1, "m")])
 
-    assert cursor == handle.observe().cursor
-    assert handle.observe().revision == 1
+    assert cursor == handle.view.cursor
+    assert handle.view.revision == 1
     assert watching.take(100) == "unavailable"
     resumed = handle.open(parse(before), nobody)
     assert resumed.gap is not None
     assert (resumed.gap.reason, resumed.gap.latest_cursor, resumed.gap.latest_revision) == ("unavailable", cursor, 1)
-    assert resumed.observation is handle.observe()
+    assert resumed.observation is handle.view
 
 
 def test_after_a_lost_range_everything_goes_on_without_loss_or_repetition() -> None:
@@ -236,15 +236,15 @@ def test_after_a_lost_range_everything_goes_on_without_loss_or_repetition() -> N
 def test_what_json_cannot_hold_is_refused_and_leaves_the_view_as_it_was() -> None:
     handle = handle_on(log())
     handle.publish(NOW, [started()])
-    view = handle.observe()
+    view = handle.view
     for text in ("\ud800", object()):
         with pytest.raises((TypeError, UnicodeEncodeError)):
             handle.publish(NOW, [says("fine"), says(text)])  # type: ignore[arg-type]
-    assert handle.observe() is view
+    assert handle.view is view
     opening = handle.open(None, nobody)
     handle.publish(NOW, [says("next")])
     assert taken(opening.subscription) == ["turn_activity"]
-    live = handle.observe().live
+    live = handle.view.live
     assert live is not None
     assert live.text == "next"
 
@@ -256,7 +256,7 @@ def test_a_fresh_start_has_the_view_and_its_cursor_and_then_what_comes() -> None
     handle = handle_on(log())
     handle.publish(NOW, [started()])
     opening = handle.open(None, nobody)
-    assert opening.observation is handle.observe()
+    assert opening.observation is handle.view
     assert (opening.cursor, opening.gap) == (handle.cursor, None)
     assert taken(opening.subscription) == []
     handle.publish(NOW, [says("x")])
@@ -304,7 +304,7 @@ def test_a_cursor_that_cannot_be_continued_from_is_answered_with_the_view_of_tha
         "latest_revision": 0,
         "reason": reason,
     }
-    assert (opening.observation, opening.cursor) == (handle.observe(), handle.cursor)
+    assert (opening.observation, opening.cursor) == (handle.view, handle.cursor)
     handle.publish(NOW, [says("y")])
     assert taken(opening.subscription) == ["turn_activity"]
 
@@ -317,7 +317,7 @@ def test_one_who_fell_behind_begins_again_with_a_gap_and_goes_on_live() -> None:
     again = handle.reopen_after_lag(slow.cursor, nobody)
     assert again.gap is not None
     assert (again.gap.reason, again.gap.requested_cursor) == ("lagged", slow.cursor)
-    assert again.observation is handle.observe()
+    assert again.observation is handle.view
     handle.publish(NOW, [says("c")])
     assert taken(again.subscription) == ["turn_activity"]
 
@@ -352,7 +352,7 @@ def test_an_old_tail_cursor_still_proves_that_nothing_happened_after_everything_
     opening = later.open(parse(tail), nobody)
     assert opening.gap is None
     assert taken(opening.subscription) == []
-    assert later.observe().cursor == tail
+    assert later.view.cursor == tail
 
 
 def test_a_commit_that_was_never_published_is_a_gap_and_not_silence() -> None:
@@ -367,11 +367,11 @@ def test_a_view_that_lost_touch_begins_again_and_its_observers_get_a_gap() -> No
     handle = handle_on(log())
     before = handle.publish(NOW, [started()])
     woken: list[str] = []
-    opening = handle.open(None, lambda: woken.append(handle.observe().status))
+    opening = handle.open(None, lambda: woken.append(handle.view.status))
     taken(opening.subscription)
     handle.refresh(stored(2, batch()))
     assert woken == ["queued"]
-    assert (handle.observe().live, handle.revision) == (None, 2)
+    assert (handle.view.live, handle.revision) == (None, 2)
     assert opening.subscription.take(100) == "unavailable"
     again = handle.open(parse(before), nobody)
     assert again.gap is not None

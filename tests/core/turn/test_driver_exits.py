@@ -28,7 +28,7 @@ async def test_a_kernel_that_stops_hands_its_work_back_uncharged_and_retracts_wh
         assert (batch.state, batch.attempts, batch.turn_id) == (BatchState.PENDING, 0, puppet.turns[0].turn_id)
         assert puppet.cancelled == 1
         assert watched.told[-2:] == ["retracted", "abandoned"]
-        live = watched.handle.observe().live
+        live = watched.handle.view.live
         assert live is None or live.segments == ()
         assert await said(world) == []
 

@@ -70,7 +70,7 @@ async def test_a_turn_that_cannot_be_committed_is_given_back_and_run_again_as_th
         assert (second.turn_id, second.attempt) == (first.turn_id, 2)
         assert [message.content for message in second.input] == ["one", "two"]
         assert {"retracted", "abandoned"} <= set(watched.told)
-        live = watched.handle.observe().live
+        live = watched.handle.view.live
         assert live is not None
         assert (live.attempt, live.text) == (2, "")
         await puppet.says("second try")
@@ -107,7 +107,7 @@ async def test_everything_an_attempt_showed_is_retracted_when_it_is_given_up() -
         }
         assert len(shown) == 3
         assert shown <= retracted
-        live = watched.handle.observe().live
+        live = watched.handle.view.live
         assert live is None or (live.segments, live.tool_calls) == ((), ())
 
 
@@ -148,7 +148,7 @@ async def test_a_session_recovers_when_a_commit_succeeded_and_nobody_was_ever_to
         assert await said(world) == [("user", "question"), ("assistant", "answer")]
         view = await world.view()
         assert (view.status, view.live, view.queue, view.revision) == ("idle", None, (), 1)
-        assert view == watched.handle.observe()
+        assert view == watched.handle.view
         await world.send("next")
         await puppet.ends()
         assert (await said(world))[2:] == [("user", "next")]

@@ -36,18 +36,20 @@ def reserve(log: LiveReplayStore, count: int = 1, *, session_id: str = "s", revi
     return log.prepare(session_id, [revision] * count)
 
 
-def fill(log: LiveReplayStore, reservation: Reservation, *texts: str) -> list[Entry]:
+def fill(log: LiveReplayStore, reservation: Reservation, *texts: str, kind: str = "kind") -> list[Entry]:
     """Publish one entry with each text in the reserved positions."""
     entries = [
-        Entry(cursor.position, str(cursor), cursor.revision, "kind", text.encode())
+        Entry(cursor.position, str(cursor), cursor.revision, kind, text.encode())
         for cursor, text in zip(reservation.cursors, texts, strict=True)
     ]
     log.publish(reservation, entries)
     return entries
 
 
-def publish(log: LiveReplayStore, *texts: str, session_id: str = "s", revision: int = 0) -> list[Entry]:
-    return fill(log, reserve(log, len(texts), session_id=session_id, revision=revision), *texts)
+def publish(
+    log: LiveReplayStore, *texts: str, session_id: str = "s", revision: int = 0, kind: str = "kind"
+) -> list[Entry]:
+    return fill(log, reserve(log, len(texts), session_id=session_id, revision=revision), *texts, kind=kind)
 
 
 def payloads(entries: Sequence[Entry] | str) -> list[str]:

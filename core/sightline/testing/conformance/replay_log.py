@@ -5,6 +5,8 @@ The gap table is that of `sightline.observation.gaps`; its rows are named here b
 
 from __future__ import annotations
 
+import gc
+
 from sightline.observation.replay import LiveReplayStore
 from sightline.testing.clock import ManualClock
 from sightline.testing.conformance.logs import (
@@ -58,6 +60,27 @@ def the_current_cursor_is_the_tail_with_the_given_revision(make: MakeLog) -> Non
     assert log.current_cursor("other", 0) == at(0, session_id="other")
 
 
+def the_current_cursor_is_never_behind_an_event_of_a_newer_revision(make: MakeLog) -> None:
+    log = _log(make)
+    publish(log, "a", revision=3)
+    publish(log, "frame", "commit", revision=4, kind="committed")
+    publish(log, "b", revision=4)
+    assert log.current_cursor("s", 2) == at(0, revision=2)
+    assert log.current_cursor("s", 3) == at(1, revision=3)
+    assert log.current_cursor("s", 4) == at(4, revision=4)
+    assert log.current_cursor("s", 9) == at(4, revision=9)
+    # A view of revision 3 together with that cursor has the commit before it, not behind it.
+    assert payloads(log.replay_after(log.current_cursor("s", 3), 4)) == ["frame", "commit", "b"]
+
+
+def the_current_cursor_stands_in_front_of_a_commit_that_was_lost(make: MakeLog) -> None:
+    log = _log(make)
+    publish(log, "a", revision=3)
+    log.abandon(reserve(log, revision=4))
+    assert log.current_cursor("s", 3) == at(1, revision=3)
+    assert log.replay_after(log.current_cursor("s", 3), 4) == "unavailable"
+
+
 def the_incarnation_is_the_one_it_was_made_with(make: MakeLog) -> None:
     log = _log(make)
     assert log.incarnation == INCARNATION
@@ -85,8 +108,9 @@ def g2_a_position_in_a_session_that_never_had_events_is_unavailable(make: MakeLo
 def g3_a_position_beyond_the_tail_is_unavailable(make: MakeLog) -> None:
     log = _log(make)
     publish(log, "a")
-    reserve(log)
+    held = reserve(log)
     assert replayed(log, 2) == "unavailable"
+    log.abandon(held)
 
 
 def g4_a_position_before_the_tail_of_an_emptied_log_is_trimmed(make: MakeLog) -> None:
@@ -146,9 +170,21 @@ def g9_a_replay_that_does_not_explain_the_sessions_revision_is_unavailable(make:
     publish(log, "a", revision=3)
     assert log.replay_after(at(0, revision=3), 4) == "unavailable"
     assert log.replay_after(at(1, revision=3), 4) == "unavailable"
-    publish(log, "commit", revision=4)
+    publish(log, "commit", revision=4, kind="committed")
     assert payloads(log.replay_after(at(0, revision=3), 4)) == ["a", "commit"]
     assert payloads(log.replay_after(at(1, revision=3), 4)) == ["commit"]
+
+
+def g9_activity_after_a_commit_that_was_never_published_does_not_stand_for_it(make: MakeLog) -> None:
+    log = _log(make)
+    publish(log, "a", revision=3)
+    publish(log, "said at revision 4", revision=4)
+    assert log.replay_after(at(1, revision=3), 4) == "unavailable"
+    assert log.subscribe_after(at(1, revision=3), 4, _unused) == "unavailable"
+    assert payloads(log.replay_after(at(1, revision=4), 4)) == ["said at revision 4"]
+    publish(log, "commit", revision=5, kind="committed")
+    publish(log, "said at revision 5", revision=5)
+    assert payloads(log.replay_after(at(2, revision=4), 5)) == ["commit", "said at revision 5"]
 
 
 def reserved_positions_become_visible_in_order(make: MakeLog) -> None:
@@ -171,6 +207,39 @@ def an_abandoned_reservation_is_lost_only_in_its_turn(make: MakeLog) -> None:
     fill(log, first, "a")
     assert replayed(log, 0) == "unavailable"
     assert replayed(log, 1) == "unavailable"
+    assert replayed(log, 2) == ["c"]
+
+
+def a_reservation_that_was_dropped_is_a_lost_range_and_holds_nobody_up(make: MakeLog) -> None:
+    log = _log(make)
+    publish(log, "a")
+    dying = [reserve(log, 2)]
+    later = reserve(log)
+    fill(log, later, "d")
+    assert replayed(log, 1) == []
+    dying.clear()
+    gc.collect()
+    assert replayed(log, 1) == "unavailable"
+    assert replayed(log, 3) == ["d"]
+    assert log.current_cursor("s", 0) == at(4)
+
+
+def a_reservation_is_settled_once(make: MakeLog) -> None:
+    log = _log(make)
+    published, abandoned = reserve(log), reserve(log)
+    fill(log, published, "a")
+    log.abandon(published)
+    log.abandon(abandoned)
+    log.abandon(abandoned)
+    for settled in (published, abandoned):
+        try:
+            fill(log, settled, "again")
+        except ValueError:
+            pass
+        else:
+            raise AssertionError("a settled reservation was published")
+    publish(log, "c")
+    assert replayed(log, 0) == "unavailable"
     assert replayed(log, 2) == ["c"]
 
 

@@ -154,6 +154,47 @@ def one_who_is_just_within_the_bounds_misses_nothing(make: MakeLog) -> None:
     assert drained(watcher) == ["a", "b"]
 
 
+def whoever_fell_behind_is_told_of_how_much_exactly(make: MakeLog) -> None:
+    for bound, published in ((4, 5), (4, 6), (4, 40), (1, 2)):
+        log = make(ManualClock(), INCARNATION, max_events=bound)
+        watcher, tail = _watch(log, 0), _watch(log, 0)
+        for number in range(published):
+            publish(log, str(number))
+            assert drained(tail) == [str(number)]
+        assert watcher.take(100) == "trimmed"
+        assert (watcher.lost, tail.lost) == (published - bound, 0)
+
+
+def whoever_is_behind_by_the_whole_bound_has_lost_nothing(make: MakeLog) -> None:
+    log = make(ManualClock(), INCARNATION, max_events=4)
+    watcher = _watch(log, 0)
+    publish(log, "a", "b", "c", "d")
+    assert (drained(watcher), watcher.lost) == (["a", "b", "c", "d"], 0)
+    publish(log, "e", "f", "g", "h")
+    assert (drained(watcher), watcher.lost) == (["e", "f", "g", "h"], 0)
+
+
+def whoever_fell_behind_goes_on_from_the_last_event_delivered_or_gets_a_gap(make: MakeLog) -> None:
+    log = make(ManualClock(), INCARNATION, max_events=4)
+    watcher = _watch(log, 0)
+    publish(log, "a")
+    assert drained(watcher) == ["a"]
+    publish(log, "b", "c", "d", "e", "f")
+    assert watcher.take(100) == "trimmed"
+    assert log.subscribe_after(at(1), 0, _nobody) == "trimmed"
+    assert drained(_watch(log, 2)) == ["c", "d", "e", "f"]
+
+
+def what_is_trimmed_by_age_is_lost_as_well(make: MakeLog) -> None:
+    clock = ManualClock()
+    log = make(clock, INCARNATION, max_age=10.0)
+    watcher = _watch(log, 0)
+    publish(log, "a", "b", "c")
+    clock.advance(11.0)
+    log.trim()
+    assert (watcher.take(100), watcher.lost) == ("trimmed", 3)
+
+
 def a_lost_range_is_a_gap_for_whoever_stands_before_it(make: MakeLog) -> None:
     log = _log(make)
     publish(log, "a")

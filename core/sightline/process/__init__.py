@@ -1,0 +1,1 @@
+"""Background processes: what a session may see of them."""

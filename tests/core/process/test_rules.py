@@ -1,0 +1,39 @@
+"""Which processes a session sees."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sightline.process.model import HandleGrant, ProcessScope
+from sightline.process.rules import scopes_of, visible
+
+
+def test_a_session_is_read_before_its_frame_and_alone_when_it_has_none() -> None:
+    assert scopes_of("s", "f") == (ProcessScope("s"), ProcessScope("s", "f"))
+    assert scopes_of("s", "") == (ProcessScope("s"),)
+
+
+def test_scopes_are_told_apart_by_their_parts() -> None:
+    assert ProcessScope("s/frame:f") != ProcessScope("s", "f")
+
+
+def test_of_several_grants_of_one_process_the_first_is_shown_and_all_are_in_order() -> None:
+    grants = [
+        HandleGrant(process_id="b", status="running", descriptor={"label": "first"}),
+        HandleGrant(process_id="b", status="running", descriptor={"label": "second"}),
+        HandleGrant(process_id="a", status="completed"),
+    ]
+    shown = visible(grants)
+    assert [(summary.process_id, summary.descriptor) for summary in shown] == [("a", {}), ("b", {"label": "first"})]
+
+
+def test_a_summary_is_a_handle_of_a_process_in_json() -> None:
+    [shown] = visible([HandleGrant(process_id="p", status="running", definition={"name": "countdown"})])
+    assert msgspec.json.decode(msgspec.json.encode(shown)) == {
+        "__handle__": "process",
+        "process_id": "p",
+        "id": "p",
+        "status": "running",
+        "descriptor": {},
+        "definition": {"name": "countdown"},
+    }
