@@ -11,7 +11,8 @@ class Entry:
     """One published event: its place, and its JSON encoded once for everybody.
 
     `framed` is for whoever writes events to connections, `merged` for whoever joins them: what the first needed, the
-    others find here. `bytes_through` is for the log: how many bytes it was given up to this entry. `merged` is how many entries from this one on are joined, and what they are joined to.
+    others find here. `merged` is how many entries from this one on are joined, and what they are joined to.
+    `bytes_through` is the log's: how many bytes it was given up to and with this entry.
     """
 
     __slots__ = (
