@@ -29,7 +29,7 @@ _PROGRAMS = {
     "rawcast": ("rawcast.c",),
 }
 _MOST_SECONDS = 300.0
-_WRONGS = ("gaps", "doubles", "missing", "refused", "closed", "unfinished")
+_WRONGS = ("gaps", "doubles", "missing", "refused", "closed")
 
 
 async def program(name: str) -> str:
@@ -84,7 +84,7 @@ async def generate(work: str, server: Process, *flags: str) -> Sample:
                 print(error, server.log[-2000:], sep="\n", file=sys.stderr)
                 raise Wrong("the load generator gave up") from None
             said = process.log.partition("\n")[0].removeprefix("load: ")
-    wrongs = {name: found[name] for name in _WRONGS if found.get(name)}
+    wrongs = {name: found[name] for name in _WRONGS if found[name]}
     if wrongs:
         counted = ", ".join(f"{count:,.0f} {name}" for name, count in wrongs.items())
         raise Wrong(f"{counted} ({said})" if said else counted)

@@ -64,7 +64,7 @@ _AGAIN = """\
 On Linux with two cores or more:
 
 ```sh
-make bench                                               # everything; takes about an hour and a half
+make bench                                               # everything; takes about two hours
 make bench ARGS="--only turns --rounds 3"                # one section
 make bench ARGS="--short"                                # do the instruments work? Minutes; the numbers mean little
 make bench ARGS="--write docs/performance.md"            # and write this page
