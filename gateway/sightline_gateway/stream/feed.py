@@ -9,8 +9,10 @@ happens by the channel's pass.
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Protocol
 
 from msgspec import Struct, structs
@@ -29,6 +31,7 @@ from sightline_gateway.stream.line import Outlet
 __all__ = ["Feed", "Watcher"]
 
 _log = logging.getLogger("sightline.gateway.stream")
+_place = attrgetter("position")
 
 
 class Watcher(Protocol):
@@ -227,12 +230,12 @@ class Feed:
         if self._catch_up_to is None:
             self._show(frames, entries)
             return
-        missed = [entry for entry in entries if entry.position <= self._catch_up_to]
-        self._show(frames, missed)
-        if len(missed) < len(entries) or _position(self._cursor) >= self._catch_up_to:
+        missed = bisect_right(entries, self._catch_up_to, key=_place)
+        self._show(frames, entries[:missed])
+        if missed < len(entries) or _position(self._cursor) >= self._catch_up_to:
             self._catch_up_to = None
             frames.append(control(CaughtUp(session_id=self.session_id, cursor=self._cursor)))
-            self._show(frames, entries[len(missed) :])
+            self._show(frames, entries[missed:])
 
     def _show(self, frames: list[Frame], entries: Sequence[Entry]) -> None:
         if entries:

@@ -38,6 +38,7 @@ __all__ = [
     "event",
     "http_chunk",
     "messages",
+    "pieces",
     "singly",
     "text_frame",
     "unidentified_chunk",
@@ -159,12 +160,13 @@ class Frame:
 class Run(Frame):
     """Events in a row that many may have missed, as one piece: what a transport makes of it is made once, too."""
 
-    __slots__ = ("frames",)
+    __slots__ = ("chunk", "frames")
 
     def __init__(self, frames: Sequence[Frame]) -> None:
         last = frames[-1]
         super().__init__(last.name, last.session_id, last.cursor, b"", is_event=True)
         self.frames = frames
+        self.chunk: bytes | None = None
 
 
 class Comment(Frame):
@@ -175,6 +177,17 @@ class Comment(Frame):
     def __init__(self) -> None:
         super().__init__("", "", None, b"")
         self.server_sent = b": keep-alive\n\n"
+
+
+def pieces(frames: Sequence[Frame]) -> list[Sequence[Frame]]:
+    """What to write at once, in order: each run by itself, so that its bytes need not be copied."""
+    cut: list[Sequence[Frame]] = []
+    begin = 0
+    for place, frame in enumerate(frames):
+        if isinstance(frame, Run):
+            cut += [part for part in (frames[begin:place], frames[place : place + 1]) if part]
+            begin = place + 1
+    return [*cut, frames[begin:]] if begin < len(frames) else cut
 
 
 def singly(frames: Sequence[Frame]) -> list[Frame]:
@@ -223,6 +236,10 @@ def messages(frames: Sequence[Frame]) -> bytes:
 
 def chunk(frames: Sequence[Frame]) -> bytes:
     """As server-sent events in one chunk of an HTTP response."""
+    if len(frames) == 1 and isinstance(frames[0], Run):
+        run = frames[0]
+        run.chunk = run.chunk or http_chunk(as_server_sent(run))
+        return run.chunk
     return http_chunk(b"".join([frame.server_sent or as_server_sent(frame) for frame in frames]))
 
 

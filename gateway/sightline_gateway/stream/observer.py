@@ -17,7 +17,7 @@ from sightline_gateway.stream.asking import Place
 from sightline_gateway.stream.channel import Render
 from sightline_gateway.stream.clockwork import Timer
 from sightline_gateway.stream.feed import Feed
-from sightline_gateway.stream.frames import CLOSE_CODES, Comment, Frame, Goodbye, Heartbeat, control
+from sightline_gateway.stream.frames import CLOSE_CODES, Comment, Frame, Goodbye, Heartbeat, control, pieces
 from sightline_gateway.stream.hub import Hub
 from sightline_gateway.stream.index import INDEX, IndexFeed
 from sightline_gateway.stream.line import Outlet
@@ -280,7 +280,8 @@ class Observer:
             frames = self._next_frames()
             if frames:
                 self._said_at = now
-                line.write(self.render(frames))
+                for piece in pieces(frames):
+                    line.write(self.render(piece))
             if self._closing is not None and not self._answers:
                 self._end(*self._closing)
             elif self._busy or self._answers:
