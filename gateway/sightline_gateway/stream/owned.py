@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 from sightline_gateway.stream.line import Owner
 
-__all__ = ["CLOSE_SECONDS", "OwnedProtocol", "drop"]
+__all__ = ["CLOSE_SECONDS", "GOODBYE_SECONDS", "OwnedProtocol", "drop"]
 
 CLOSE_SECONDS = 10.0
 """How long a connection that is ending may take for it, until it is reset."""
+GOODBYE_SECONDS = 1.0
+"""The same when the server shuts down."""
 
 
 def drop(data: bytes) -> None:
@@ -76,6 +78,21 @@ class OwnedProtocol(asyncio.Protocol):
         owner, self._owner = self._owner, None
         if owner is not None:
             owner.gone()
+
+    def _finish(self, seconds: float) -> None:
+        """End our half of the connection behind what was written.
+
+        The other half ends when the client has seen that, or after so many seconds: what it still says has to be read,
+        or the connection would be reset, and the client might never see the last of ours.
+        """
+        self.write = drop
+        OwnedProtocol.go_on_reading(self)
+        if not self.transport.is_closing():
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:
+                self.transport.close()
+        self._end_within(seconds)
 
     def _end_within(self, seconds: float) -> None:
         """Reset the connection after so long, if it has not ended by then."""

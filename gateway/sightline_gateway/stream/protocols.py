@@ -49,8 +49,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        # The scope names the connection, and the connection the scope.
-        self.scope = self._running = None  # type: ignore[assignment]
+        # They name each other, and would wait for the collector.
+        self.scope = self.cycle = self._running = None  # type: ignore[assignment]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

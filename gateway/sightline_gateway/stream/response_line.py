@@ -7,7 +7,7 @@ from collections.abc import Callable, MutableSet
 from typing import Any
 
 from sightline_gateway.stream.line import Owner
-from sightline_gateway.stream.owned import CLOSE_SECONDS, OwnedProtocol, drop
+from sightline_gateway.stream.owned import CLOSE_SECONDS, GOODBYE_SECONDS, OwnedProtocol, drop
 
 __all__ = ["ResponseLine"]
 
@@ -54,18 +54,21 @@ class ResponseLine(OwnedProtocol):
 
     def close(self, code: int, reason: str) -> None:
         """Neither is told: HTTP has no word for them."""
-        self.write(_LAST_CHUNK)
-        self.write = drop
-        self.go_on_reading()
-        self.transport.close()
-        self._end_within(CLOSE_SECONDS)
+        if self.write is not drop:
+            self.transport.write(_LAST_CHUNK)
+            self._finish(CLOSE_SECONDS)
+            self._loop.call_soon(self._part)
 
     def shutdown(self) -> None:
         """Called by uvicorn when it stops, for every connection."""
         if self.paused:
             self.transport.abort()
+        elif self.write is drop:
+            self.transport.close()
         else:
-            self.close(0, "")
+            self.transport.write(_LAST_CHUNK)
+            self._finish(GOODBYE_SECONDS)
+            self._part()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)

@@ -5,9 +5,7 @@ Messages go to the owner. The first owner is the ASGI application's side; a stre
 place, and of the request nothing remains but this object.
 
 A connection goes through its phases in one direction: OPENING until the application has accepted; OPEN; CLOSING from
-our close until the client's; ENDING when nothing can be said or heard any more but the client may still read; GONE. To
-end a connection with bytes of the client's unread would be to reset it, and the client might never see why. So one that
-is ENDING is read on, and what comes is thrown away.
+our close until the client's; ENDING when nothing can be said or heard any more but the client may still read; GONE.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from typing import Any, Protocol
 
 from sightline_gateway.stream.keepalive import KeepAlive
 from sightline_gateway.stream.line import Owner
-from sightline_gateway.stream.owned import CLOSE_SECONDS, OwnedProtocol, drop
+from sightline_gateway.stream.owned import CLOSE_SECONDS, GOODBYE_SECONDS, OwnedProtocol, drop
 from sightline_gateway.stream.rfc6455 import (
     ABNORMAL,
     PING,
@@ -37,8 +35,6 @@ __all__ = ["Application", "Shared", "SocketProtocol"]
 
 _OPENING, _OPEN, _CLOSING, _ENDING, _GONE = range(5)
 
-_GOODBYE_SECONDS = 1.0
-"""How long a client may take to leave when the server shuts down."""
 _INTERNAL, _RESTART = 1011, 1012
 _UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _PING_FRAME = frame(PING, b"")
@@ -122,9 +118,10 @@ class SocketProtocol(OwnedProtocol):
     # The line
 
     def detach(self, owner: Owner) -> None:
-        application, self._application = self._application, None
+        application = self._application
         if application is None or self._phase == _OPENING:
             raise RuntimeError("a socket is given away once, after it was accepted")
+        self._application = None
         unheard = application.release()
         if self._phase >= _ENDING:
             self._loop.call_soon(owner.gone)
@@ -154,7 +151,7 @@ class SocketProtocol(OwnedProtocol):
         elif self._phase == _OPENING:
             self.refuse(_UNAVAILABLE)
         elif self._phase == _OPEN:
-            self._fail(_RESTART, "", _GOODBYE_SECONDS)
+            self._fail(_RESTART, "", GOODBYE_SECONDS)
         else:
             self.transport.close()
 
@@ -184,9 +181,10 @@ class SocketProtocol(OwnedProtocol):
             self._deliver()
 
     def resume_writing(self) -> None:
-        pong, self._pong = self._pong, None
-        if pong is not None:
-            self._answer(pong)
+        self.paused = False
+        if self._pong is not None:
+            self._answer(self._pong)
+            self._pong = None
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -228,20 +226,11 @@ class SocketProtocol(OwnedProtocol):
         self._part()
 
     def _fail(self, code: int, reason: str, seconds: float) -> None:
-        """Say the last word and listen no more.
-
-        Our half of the connection ends here, the other when the client has seen that, or after so many seconds.
-        """
+        """Say the last word and listen no more."""
         if self._phase == _OPEN:
             self.transport.write(close_frame(code, reason))
         self._leave(_ENDING, code, reason)
-        super().go_on_reading()
-        if not self.transport.is_closing():
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
-            else:
-                self.transport.close()
-        self._end_within(seconds)
+        self._finish(seconds)
         self._part()
 
     def _leave(self, phase: int, code: int, reason: str) -> None:
