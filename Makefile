@@ -49,7 +49,7 @@ bench: $(VENV)/for-test ## measure how fast it is, beside others (ARGS="--short 
 	@exec $(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: autobahn
-autobahn: $(VENV)/for-test ## let Autobahn's fuzzing client loose on our WebSockets (ARGS="--ways lean --cases 1.*")
+autobahn: $(VENV)/for-test ## let Autobahn's fuzzing client loose on our WebSockets (ARGS="--messages 100")
 	@exec $(BIN)/python -m tests.autobahn $(ARGS)
 
 .PHONY: check check-style check-types check-imports check-js

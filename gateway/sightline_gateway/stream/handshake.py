@@ -52,7 +52,8 @@ def open_handshake(method: str, http_version: str, headers: Headers) -> Opening:
         raise Refused(505, "A WebSocket is opened by HTTP/1.1")
     keys: list[bytes] = []
     versions: list[bytes] = []
-    opening = Opening(b"", [], [])
+    subprotocols: list[str] = []
+    extensions: list[str] = []
     for name, value in headers:
         if not name.startswith(b"sec-websocket-"):
             continue
@@ -62,16 +63,16 @@ def open_handshake(method: str, http_version: str, headers: Headers) -> Opening:
             case b"sec-websocket-version":
                 versions.append(value.strip())
             case b"sec-websocket-protocol":
-                opening.subprotocols.extend(token.strip() for token in value.decode("latin-1").split(","))
+                subprotocols.extend(token.strip() for token in value.decode("latin-1").split(","))
             case b"sec-websocket-extensions":
-                opening.extensions.append(value.decode("latin-1"))
+                extensions.append(value.decode("latin-1"))
     if versions != [b"13"]:
         raise Refused(
             426, "Sec-WebSocket-Version must be 13", (b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")
         )
     if len(keys) != 1 or not _is_key(keys[0]):
         raise Refused(400, "Sec-WebSocket-Key must be 16 bytes in base64, once")
-    return opening._replace(accept=accept_key(keys[0]))
+    return Opening(accept_key(keys[0]), subprotocols, extensions)
 
 
 def _is_key(key: bytes) -> bool:

@@ -40,6 +40,7 @@ class HttpProtocol(HttpToolsProtocol):
     """
 
     _running: RequestResponseCycle | None = None
+    _upgrades: bool | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -54,14 +55,22 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._upgrades = None
         self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
 
     def on_headers_complete(self) -> None:
         # Only chunks can be continued by somebody else: other responses have a length, or no end of their own.
-        if self.parser.get_http_version() == "1.1" and self.parser.get_method() != b"HEAD":
+        parser = self.parser
+        if parser.get_http_version() == "1.1" and parser.get_method() != b"HEAD" and not parser.should_upgrade():
             response = ResponseLine(self.loop, self.transport, self.connections, self._give_up)
             self.scope["extensions"][line.EXTENSION] = response  # type: ignore[assignment]
         super().on_headers_complete()
+
+    def _should_upgrade(self) -> bool:
+        # Asked three times for every handshake.
+        if self._upgrades is None:
+            self._upgrades = super()._should_upgrade()
+        return self._upgrades
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
