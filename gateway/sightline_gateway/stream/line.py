@@ -38,7 +38,7 @@ class Owner(Protocol):
         ...
 
     def gone(self) -> None:
-        """The connection is closed, by whichever side."""
+        """Nothing more can be said or heard, by whichever side's wish; what was written may still be under way."""
         ...
 
 
@@ -51,7 +51,8 @@ class Line(Protocol):
     write: Callable[[bytes], None]
     """Put bytes on the wire as they are: whole frames of a WebSocket, whole chunks of an HTTP response.
 
-    Does not wait and does not raise; on a closed connection it does nothing.
+    Does not wait and does not raise; on a closed connection it does nothing. To be looked up for every use: it is
+    another one when the connection ends.
     """
 
     @property
@@ -62,6 +63,7 @@ class Line(Protocol):
     def detach(self, owner: Owner) -> None:
         """Give the connection to `owner`. Once, after the WebSocket was accepted or the response's head was sent.
 
+        Raises RuntimeError at any other time, and for a response that is not in chunks; then it is still the request's.
         Messages that came before are delivered after this returns, in order. The server does no more for the connection
         than its protocol demands: it answers pings and closes, and looks after keep-alive.
         """
@@ -74,7 +76,10 @@ class Line(Protocol):
     def go_on_reading(self) -> None: ...
 
     def close(self, code: int, reason: str) -> None:
-        """End in order, behind what was written: a WebSocket's close handshake, an HTTP response's last chunk."""
+        """End in order, behind what was written: a WebSocket's close handshake, an HTTP response's last chunk.
+
+        Nothing is received after it. The connection is reset if the client has not ended it within ten seconds.
+        """
         ...
 
     def cut_in(self, seconds: float) -> None:

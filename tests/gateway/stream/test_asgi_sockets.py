@@ -21,9 +21,9 @@ from tests.gateway.stream.wires import SocketWire
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("ws_impl")]
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
+@pytest.fixture(params=[True, False], ids=["uvloop", "asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": request.param}
 
 
 async def dialled(
