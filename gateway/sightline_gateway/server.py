@@ -219,7 +219,7 @@ class _Server(uvicorn.Server):
                 ws_max_size=settings.max_body,
                 ws_ping_interval=_PING_SECONDS,
                 ws_ping_timeout=_PING_SECONDS,
-                ws_per_message_deflate=False,
+                ws_per_message_deflate=settings.ws_compression and settings.ws_impl == "lean",
                 proxy_headers=False,
             )
         )

@@ -63,6 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     allow_host: tuple[str, ...] = ()
     insecure_no_auth: bool = False
     ws_impl: WsImpl = "lean"
+    ws_compression: bool = False
     log_level: str = "info"
 
 
@@ -245,6 +246,12 @@ SETTINGS: tuple[Setting, ...] = (
         "NAME",
         _one_of("lean", "uvicorn"),
         "Who speaks WebSocket: lean, which is made for many idle clients, or uvicorn's own class.",
+    ),
+    Setting(
+        "ws_compression",
+        "",
+        _switch,
+        "Compress WebSocket messages for clients that ask for it, once for all of them; with --ws-impl lean only.",
     ),
     Setting(
         "log_level",

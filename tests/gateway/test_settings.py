@@ -51,6 +51,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "allow_host": ("app.example", ("app.example",)),
     "insecure_no_auth": ("true", True),
     "ws_impl": ("uvicorn", "uvicorn"),
+    "ws_compression": ("true", True),
     "log_level": ("WARNING", "warning"),
 }
 
@@ -91,6 +92,7 @@ BAD: dict[str, list[str]] = {
     "allow_host": ["", "*", "app.example:80", "https://app.example", "a b"],
     "insecure_no_auth": ["", "maybe", "2"],
     "ws_impl": ["", "wsproto"],
+    "ws_compression": ["maybe"],
     "log_level": ["", "trace"],
 }
 
@@ -154,7 +156,10 @@ def test_a_setting_can_be_given_by_its_flag(name: str) -> None:
     assert getattr(resolve(flags, {}), name) == value
 
 
-@pytest.mark.parametrize("name", [name for name in OTHER if name != "insecure_no_auth"])
+SWITCHES = ("insecure_no_auth", "ws_compression")
+
+
+@pytest.mark.parametrize("name", [name for name in OTHER if name not in SWITCHES])
 def test_a_flag_wins_over_its_variable_whatever_that_says(name: str) -> None:
     raw, value = OTHER[name]
 
@@ -184,7 +189,7 @@ def test_a_value_that_cannot_be_is_refused_in_one_line_that_names_where_it_came_
     assert str(by_variable.value).startswith(setting.variable + " must ")
     assert "\n" not in str(by_variable.value)
     assert len(str(by_variable.value)) < 400
-    if name != "insecure_no_auth":
+    if name not in SWITCHES:
         with pytest.raises(SettingsError, match=f"^{setting.flag} must "):
             resolve({name: [raw] if setting.repeatable else raw}, {})
 

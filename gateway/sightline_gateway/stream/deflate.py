@@ -11,11 +11,11 @@ import zlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["FULL_WINDOW", "Agreement", "Undecipherable", "agree", "deflate", "inflate"]
+__all__ = ["FULL_WINDOW", "SMALLEST_WINDOW", "Agreement", "Undecipherable", "agree", "deflate", "inflate"]
 
 FULL_WINDOW = 15
 """What a client can always read that did not ask for less. Binary logarithm of bytes, like every window here."""
-_SMALLEST_WINDOW = 9
+SMALLEST_WINDOW = 9
 """zlib does not write a window of 8."""
 _MEMORY_LEVEL = 5
 _TAIL = b"\x00\x00\xff\xff"
@@ -66,7 +66,7 @@ def _take(parameters: list[str]) -> Agreement | None:
                 if value is not None and not 8 <= int(value) <= FULL_WINDOW:
                     return None
             case "server_max_window_bits":
-                if value is None or not _SMALLEST_WINDOW <= int(value) <= FULL_WINDOW:
+                if value is None or not SMALLEST_WINDOW <= int(value) <= FULL_WINDOW:
                     return None
                 window = int(value)
                 answer += f"; server_max_window_bits={window}"

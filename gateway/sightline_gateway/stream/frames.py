@@ -13,6 +13,8 @@ from sightline.observation.opening import Gap
 from sightline.observation.replay import Entry
 from sightline.session.model import SessionEntry
 from sightline_gateway.problems import Problem
+from sightline_gateway.stream import rfc6455
+from sightline_gateway.stream.deflate import FULL_WINDOW, SMALLEST_WINDOW
 
 __all__ = [
     "CLOSE_CODES",
@@ -34,17 +36,19 @@ __all__ = [
     "as_text",
     "as_unidentified",
     "chunk",
+    "compressed_messages",
     "control",
     "event",
     "http_chunk",
     "messages",
+    "narrowly_compressed_messages",
     "pieces",
     "singly",
-    "text_frame",
     "unidentified_chunk",
 ]
 
 _ENCODER = msgspec.json.Encoder()
+_WORTH_COMPRESSING = 256
 
 CLOSE_CODES = {
     "session_deleted": 4410,
@@ -142,7 +146,7 @@ class Frame:
     everybody.
     """
 
-    __slots__ = ("cursor", "is_event", "message", "name", "payload", "server_sent", "session_id", "text")
+    __slots__ = ("compressed", "cursor", "is_event", "message", "name", "payload", "server_sent", "session_id", "text")
 
     def __init__(
         self, name: str, session_id: str, cursor: str | None, payload: bytes, *, is_event: bool = False
@@ -154,6 +158,7 @@ class Frame:
         self.is_event = is_event
         self.text: str | None = None
         self.message: bytes | None = None
+        self.compressed: dict[int, bytes] | None = None
         self.server_sent: bytes | None = None
 
 
@@ -205,7 +210,7 @@ def as_text(frame: Frame) -> str:
 def as_message(frame: Frame) -> bytes:
     """As a WebSocket's message, framed."""
     if frame.message is None:
-        frame.message = messages(frame.frames) if isinstance(frame, Run) else text_frame(frame.payload)
+        frame.message = messages(frame.frames) if isinstance(frame, Run) else rfc6455.frame(rfc6455.TEXT, frame.payload)
     return frame.message
 
 
@@ -234,6 +239,32 @@ def messages(frames: Sequence[Frame]) -> bytes:
     return b"".join([frame.message or as_message(frame) for frame in frames])
 
 
+def compressed_messages(frames: Sequence[Frame]) -> bytes:
+    """As WebSocket messages in a row, for clients that agreed to a full window; what is short stays as it is."""
+    return b"".join([as_compressed(frame, FULL_WINDOW) for frame in frames])
+
+
+def narrowly_compressed_messages(frames: Sequence[Frame]) -> bytes:
+    """The same for clients that agreed to less than that, whatever it is."""
+    return b"".join([as_compressed(frame, SMALLEST_WINDOW) for frame in frames])
+
+
+def as_compressed(frame: Frame, window: int) -> bytes:
+    """As a WebSocket's message, framed, and compressed where that is worth it."""
+    if frame.compressed is None:
+        frame.compressed = {}
+    known = frame.compressed.get(window)
+    if known is None:
+        if isinstance(frame, Run):
+            known = b"".join([as_compressed(part, window) for part in frame.frames])
+        elif len(frame.payload) < _WORTH_COMPRESSING:
+            known = as_message(frame)
+        else:
+            known = rfc6455.deflated(frame.payload, window=window)
+        frame.compressed[window] = known
+    return known
+
+
 def chunk(frames: Sequence[Frame]) -> bytes:
     """As server-sent events in one chunk of an HTTP response."""
     if len(frames) == 1 and isinstance(frames[0], Run):
@@ -250,16 +281,6 @@ def unidentified_chunk(frames: Sequence[Frame]) -> bytes:
 
 def http_chunk(body: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(body), body)
-
-
-def text_frame(payload: bytes) -> bytes:
-    """A WebSocket message in one frame, as a server sends it."""
-    size = len(payload)
-    if size < 126:
-        return b"\x81%c%b" % (size, payload)
-    if size < 65_536:
-        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
-    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
 
 
 Control = (

@@ -175,8 +175,8 @@ class Reader:
 
     @property
     def resting(self) -> bool:
-        """Whether nothing is half read: the next byte begins a frame."""
-        return self._left < 0 and not self._data
+        """Whether there is nothing here: the next byte begins a frame."""
+        return self._left < 0 and not self._data and self._returned is None
 
     def put_back(self, message: str | bytes) -> None:
         """Let the next event be this one, which was taken already."""

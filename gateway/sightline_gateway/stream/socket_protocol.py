@@ -97,12 +97,16 @@ class SocketProtocol(OwnedProtocol):
 
     def open(self, response: bytes) -> None:
         """Accept; from now on the client is listened to."""
-        if self._phase == _OPENING and not self.transport.is_closing():
-            self.transport.write(response)
-            self._phase = _OPEN
-            if self._shared.keepalive is not None:
-                self._shared.keepalive.add(self)
-            self.go_on_reading()
+        if self._phase != _OPENING:
+            return
+        if self.transport.is_closing():
+            self._leave(_ENDING, ABNORMAL, "")
+            return
+        self.transport.write(response)
+        self._phase = _OPEN
+        if self._shared.keepalive is not None:
+            self._shared.keepalive.add(self)
+        self.go_on_reading()
 
     def refuse(self, response: bytes) -> None:
         if self._phase == _OPENING:
@@ -112,6 +116,7 @@ class SocketProtocol(OwnedProtocol):
 
     def read_on(self) -> None:
         """Like `go_on_reading`, but what is here already is delivered before this returns."""
+        self._silent = 0
         super().go_on_reading()
         self._deliver()
 
@@ -132,8 +137,10 @@ class SocketProtocol(OwnedProtocol):
         self.go_on_reading()
 
     def go_on_reading(self) -> None:
+        self._silent = 0
         super().go_on_reading()
-        self._loop.call_soon(self._deliver)
+        if not self._reader.resting:
+            self._loop.call_soon(self._deliver)
 
     def close(self, code: int, reason: str) -> None:
         if self._phase == _OPEN:

@@ -21,8 +21,19 @@ from sightline_gateway.http.bodies import object_from, parse_object
 from sightline_gateway.problems import CODES, Problem, ProblemError, problem_of
 from sightline_gateway.stream.asgi_line import AsgiLine, as_they_are, socket_messages
 from sightline_gateway.stream.asking import wish_of
-from sightline_gateway.stream.frames import ErrorFrame, Frame, Pong, as_text, control, messages
-from sightline_gateway.stream.line import line_of
+from sightline_gateway.stream.channel import Render
+from sightline_gateway.stream.deflate import FULL_WINDOW
+from sightline_gateway.stream.frames import (
+    ErrorFrame,
+    Frame,
+    Pong,
+    as_text,
+    compressed_messages,
+    control,
+    messages,
+    narrowly_compressed_messages,
+)
+from sightline_gateway.stream.line import Line, line_of
 from sightline_gateway.stream.observer import Observer, Pace
 
 __all__ = ["SUBPROTOCOL", "AuthFrame", "PingFrame", "Socket", "error_frame", "events_socket", "serve_socket"]
@@ -172,7 +183,15 @@ async def serve_socket(
             await _serve_over_asgi(gateway, scope, receive, send, observer, socket)
         else:
             line.detach(observer)
-            observer.start(line, messages, socket.received, socket.failed)
+            observer.start(line, _render_for(line), socket.received, socket.failed)
+
+
+def _render_for(line: Line) -> Render:
+    """The form that was agreed with the client, of which there are few: who shares one is told in the same bytes."""
+    window = getattr(line, "window", 0)
+    if not window:
+        return messages
+    return compressed_messages if window == FULL_WINDOW else narrowly_compressed_messages
 
 
 async def _serve_over_asgi(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.gateway.stream import serving
-from tests.gateway.stream.serving import LEAN, PLAIN, Server
+from tests.gateway.stream.serving import HYPERCORN, LEAN, PLAIN, Server
 from tests.gateway.stream.stage import beneath
 
 
@@ -19,7 +19,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
     beneath.reset(token)
 
 
-@pytest.fixture(params=[LEAN, PLAIN], ids=["lean", "plain"])
+@pytest.fixture(params=[LEAN, PLAIN, HYPERCORN], ids=["lean", "plain", "hypercorn"])
 def server_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Server:
     """What serves on real sockets."""
     monkeypatch.setattr(serving, "KIND", request.param)

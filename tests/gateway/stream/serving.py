@@ -7,9 +7,11 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import uvicorn
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
@@ -18,19 +20,20 @@ from sightline_gateway.stream.protocols import HttpProtocol, WebSocketProtocol
 from sightline_gateway.stream.socket_protocol import SocketProtocol
 from tests.gateway.stream.wires import Wire
 
-__all__ = ["LEAN", "PLAIN", "Server", "Serving", "eventually", "serving"]
+__all__ = ["HYPERCORN", "LEAN", "PLAIN", "Server", "Serving", "eventually", "serving"]
 
 
 @dataclass(frozen=True)
 class Server:
     """A kind of server: its class for WebSockets, and whether streams may own their connections."""
 
-    ws: type[SocketProtocol] | type[WebSocketProtocol]
+    ws: type[SocketProtocol] | type[WebSocketProtocol] | None
     lines: bool
 
 
 LEAN = Server(SocketProtocol, lines=True)
 PLAIN = Server(WebSocketProtocol, lines=False)
+HYPERCORN = Server(None, lines=False)
 KIND = LEAN
 """What `serving` takes unless told otherwise; the fixture `server_kind` sets it."""
 AnyWire = TypeVar("AnyWire", bound=Wire)
@@ -77,17 +80,62 @@ def without_lines(app: ASGIApp) -> ASGIApp:
 
 
 @asynccontextmanager
+async def _on_hypercorn(app: ASGIApp, send_buffer: int | None) -> AsyncIterator[Serving]:
+    """A server that knows nothing of us. Its own tasks are not seen; calls of the application are."""
+    state = ServerState()
+
+    async def noted(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        state.tasks.add(task)
+        try:
+            await app(scope, receive, send)
+        finally:
+            state.tasks.discard(task)
+
+    listening = socket.create_server(("127.0.0.1", 0), backlog=500)
+    if send_buffer is not None:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+    config = Config()
+    config.bind = [f"fd://{listening.detach()}"]
+    config.websocket_max_message_size = 1_048_576
+    config.graceful_timeout = 0.5
+    config.errorlog = None
+    [bound] = config.create_sockets().insecure_sockets
+    served = Serving(bound.getsockname()[1], state)
+    config.bind = [f"fd://{bound.detach()}"]
+    end = asyncio.Event()
+    server = asyncio.create_task(serve(cast("Any", noted), config, shutdown_trigger=end.wait))
+    try:
+        yield served
+        for wire in served.wires:
+            wire.close()
+        await eventually(lambda: not state.tasks)
+    finally:
+        for wire in served.wires:
+            wire.close()
+        end.set()
+        await server
+
+
+@asynccontextmanager
 async def serving(
     app: ASGIApp, *, send_buffer: int | None = None, kind: Server | None = None, **settings: Any
 ) -> AsyncIterator[Serving]:
     """On the way out every request has ended, and the clients are gone. `settings` are uvicorn's."""
     kind = kind or KIND
+    if kind is HYPERCORN:
+        async with _on_hypercorn(app, send_buffer) as served:
+            yield served
+        return
     config = uvicorn.Config(
         app if kind.lines else without_lines(app),
         log_config=None,
         access_log=False,
         http=HttpProtocol,
-        ws=kind.ws,
+        ws=kind.ws or "none",
         lifespan="off",
         **{"ws_max_size": 1_048_576, "ws_per_message_deflate": False, **settings},
     )

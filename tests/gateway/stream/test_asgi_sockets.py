@@ -15,10 +15,19 @@ from websockets.typing import Subprotocol
 
 from sightline_gateway.stream.line import line_of
 from sightline_gateway.stream.socket_protocol import SocketProtocol
-from tests.gateway.stream.serving import Server, Serving, eventually, serving
+from tests.gateway.stream import serving as serving_room
+from tests.gateway.stream.serving import LEAN, PLAIN, Server, Serving, eventually, serving
 from tests.gateway.stream.wires import SocketWire
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("server_kind")]
+
+
+@pytest.fixture(params=[LEAN, PLAIN], ids=["lean", "plain"])
+def server_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """Our two only: other servers are not ours to test."""
+    monkeypatch.setattr(serving_room, "KIND", request.param)
+    chosen: Server = request.param
+    return chosen
 
 
 @pytest.fixture(params=[True, False], ids=["uvloop", "asyncio"])

@@ -156,6 +156,20 @@ async def test_who_takes_over_a_socket_that_has_ended_is_told_so() -> None:
     assert held.transport.taken() == b""
 
 
+async def test_a_client_that_leaves_while_it_is_accepted_is_no_error() -> None:
+    held = Held()
+    await settled()
+    held.transport.closing = True
+    await held.send({"type": "websocket.accept"})
+    diary = Diary(held.line)
+    held.line.detach(diary)
+    await held.return_()
+    assert diary.told == ["(gone)"]
+    held.line.connection_lost(None)
+    assert diary.told == ["(gone)"]
+    assert held.transport.taken() == b""
+
+
 async def test_what_is_written_is_written_as_it_is() -> None:
     held, _ = await given_away()
     held.line.write(frame(TEXT, b"one") + frame(TEXT, b"two"))
@@ -401,6 +415,9 @@ async def test_who_is_not_read_cannot_be_heard() -> None:
     for _ in range(10):
         held.line.visit()
     assert held.transport.taken() == 10 * frame(PING, b"")
+    held.line.go_on_reading()
+    held.line.visit()
+    assert held.transport.taken() == frame(PING, b""), "its answers may be on their way only now"
     await ended(held)
 
 
