@@ -35,8 +35,9 @@ class ReplaySubscription(Protocol):
     def take(self, max_bytes: int) -> Sequence[Entry] | ReplayGap:
         """What is next, in order, up to about `max_bytes` of payload (at least one entry if there is one).
 
-        Empty: nothing is there, and the wake function will be called once when something is. A gap: the log does not
-        reach back to this place any more, or has a hole in front of it; the subscription is of no use after that.
+        Empty: nothing is there. Once everything was taken the wake function will be called when something comes, once.
+        A gap: the log does not reach back to this place any more, or has a hole in front of it; the subscription is of
+        no use after that.
         """
         ...
 

@@ -184,17 +184,18 @@ class _Subscription:
         else:
             end = max(begin + 1, bisect_right(entries, until, begin, limit, key=_bytes_through))
         self._position += end - begin
-        taken = ring.entries[begin:end]
+        self.armed = self._position >= ring.tail
+        taken = entries[begin:end]
         return merge_entries(taken) if missed else taken
 
     def wake(self) -> None:
-        if self.armed:
-            self.armed = False
-            try:
-                self._wake()
-            except Exception:
-                # It broke its promise; the publication and the other observers have nothing to do with that.
-                _log.exception("an observer failed when it was woken")
+        """Once, until it has taken everything again."""
+        self.armed = False
+        try:
+            self._wake()
+        except Exception:
+            # It broke its promise; the publication and the other observers have nothing to do with that.
+            _log.exception("an observer failed when it was woken")
 
     def close(self) -> None:
         self.armed = False
@@ -352,16 +353,24 @@ class MemoryReplayStore:
 
     def _announce(self, ring: _Ring) -> None:
         self._trim(ring, ring.entries[-1].published_at)
-        for subscription in list(ring.subscriptions):
-            subscription.wake()
+        for subscription in tuple(ring.subscriptions):
+            if subscription.armed:
+                subscription.wake()
 
     def _trim(self, ring: _Ring, now: float) -> None:
         bounds = self._bounds
+        oldest = now - bounds.max_age
+        count = ring.count
+        if (
+            count <= bounds.max_events
+            and ring.bytes <= bounds.max_bytes
+            and (not count or ring.entries[ring.start].published_at >= oldest)
+        ):
+            return  # which is nearly always so
         while ring.count > bounds.max_events:
             ring.drop_first()
         while ring.count > 1 and ring.bytes > bounds.max_bytes:
             ring.drop_first()
-        oldest = now - bounds.max_age
         while ring.count and ring.entries[ring.start].published_at < oldest:
             ring.drop_first()
 

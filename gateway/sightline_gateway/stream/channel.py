@@ -142,7 +142,9 @@ class Channel:
 
     def _deliver(self, now: float) -> int:
         writes = 0
-        while entries := self._head.take(self._max_bytes):
+        head = self._head
+        more = True
+        while more and (entries := head.take(self._max_bytes)):
             if isinstance(entries, str):
                 self._let_all_look()  # a hole, or more at once than the log holds
                 return writes
@@ -157,6 +159,7 @@ class Channel:
                     _tell(group, group.render(shown), behind)
             self._part_with(behind)
             self.cursor = entries[-1].cursor
+            more = head.behind
         return writes
 
     def _let_all_look(self) -> None:
