@@ -47,7 +47,7 @@ __all__ = ["CannotListen", "open_attachments", "open_store", "run", "store_path"
 
 _log = logging.getLogger("sightline.gateway.server")
 
-_BACKLOG = 2048
+_BACKLOG = 8192
 _CLOSE_SECONDS = 3
 _LEFTOVER_SECONDS = 2.0
 _FORCED_SECONDS = 1.0

@@ -181,13 +181,19 @@ def _struct_for(value: Any, shape: Any) -> type[Struct] | None:
     """The struct among what `shape` allows that an object means to be, by its tag where there are several."""
     if not isinstance(value, dict):
         return None
-    structs = [part for part in _parts(shape) if isinstance(part, type) and issubclass(part, Struct)]
+    structs = _structs_of(shape)
     if len(structs) == 1:
         return structs[0]
     configs = ((struct, struct.__struct_config__) for struct in structs)
     return next((struct for struct, config in configs if value.get(config.tag_field) == config.tag), None)
 
 
+@cache
+def _structs_of(shape: Any) -> tuple[type[Struct], ...]:
+    return tuple(part for part in _parts(shape) if isinstance(part, type) and issubclass(part, Struct))
+
+
+@cache
 def _element_of(shape: Any) -> Any:
     """What the elements of a list are, if `shape` allows a list."""
     return next((get_args(part)[0] for part in _parts(shape) if get_origin(part) is list), None)
