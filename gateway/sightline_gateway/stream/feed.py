@@ -45,6 +45,10 @@ class Watcher(Protocol):
         """The feed needs its `prepare` awaited before it can go on."""
         ...
 
+    def gapped(self) -> None:
+        """Continuity could not be kept for one of its feeds."""
+        ...
+
     def session_ended(self, feed: Feed, reason: str) -> None:
         """Nothing more will come of this session."""
         ...
@@ -257,6 +261,7 @@ class Feed:
         shown = self.channel.snapshot(view, self._messages)
         if first.gap is None:
             return control(ObservationFrame(session_id=session_id, cursor=view.cursor, observation=shown))
+        self.watcher.gapped()
         return control(GapFrame(session_id=session_id, cursor=view.cursor, gap=first.gap, observation=shown))
 
     async def _widened(self, view: Observation) -> Observation | None:

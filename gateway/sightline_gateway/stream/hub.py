@@ -38,7 +38,11 @@ _WARM_SECONDS = 2.0
 
 
 class HubCounts(Struct):
-    """What the hub did so far. `writes` are those of passes; `pumps` those of connections that had their own to say."""
+    """What the hub did so far, counted once per pass and not per event.
+
+    `deliveries`: passes of channels; `writes`: what they handed to lines; `pumps`: turns of connections that had
+    something of their own to say; `stalls`: clients that stopped reading.
+    """
 
     passes: int = 0
     deliveries: int = 0

@@ -238,6 +238,9 @@ class Observer:
         if not self.ended and self._feeds.get(feed.session_id) is feed and not feed.waiting:
             self.busy(feed)
 
+    def gapped(self) -> None:
+        self._hub.counts.gaps += 1
+
     def session_ended(self, feed: Feed, reason: str) -> None:
         if not self._many:
             self.close(reason)
@@ -291,14 +294,20 @@ class Observer:
 
     def _fail(self, error: Exception) -> None:
         """Something of ours is broken: tell the client, if there is a way, and be done with it."""
-        if self._on_failure is None:
-            _log.error("a stream failed", exc_info=error)
+        try:
+            if self._on_failure is None:
+                _log.error("a stream failed", exc_info=error)
+                self._line.cut_in(0)
+            else:
+                frame, code, reason = self._on_failure(error)
+                self._line.write(self.render([frame]))
+                self._line.close(code, reason)
+        except Exception:
+            # Not even that can be said. The pass, and who comes after this one, have nothing to do with it.
+            _log.exception("a stream failed at its end")
             self._line.cut_in(0)
+        finally:
             self.abandon()
-        else:
-            frame, code, reason = self._on_failure(error)
-            self._line.write(self.render([frame]))
-            self._end(code, reason)
 
     def _next_frames(self) -> list[Frame]:
         frames: list[Frame] = []
