@@ -38,9 +38,9 @@ from sightline.turn.agent import Agent
 from sightline_gateway.access.limits import BoundedHead
 from sightline_gateway.app import create_app
 from sightline_gateway.gateway import Gateway
+from sightline_gateway.lines.protocols import HttpProtocol, WebSocketProtocol
+from sightline_gateway.lines.socket_protocol import SocketProtocol
 from sightline_gateway.settings import Settings
-from sightline_gateway.stream.protocols import HttpProtocol, WebSocketProtocol
-from sightline_gateway.stream.socket_protocol import SocketProtocol
 from sightline_gateway.stream.streams import Streams
 
 __all__ = ["CannotListen", "open_attachments", "open_store", "run", "store_path", "work"]

@@ -12,10 +12,10 @@ from typing import cast
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sightline_gateway.stream.line import Line, line_of
-from sightline_gateway.stream.protocols import HttpProtocol, WebSocketProtocol
-from sightline_gateway.stream.rfc6455 import BINARY, TEXT, deflated, frame
-from sightline_gateway.stream.socket_protocol import SocketProtocol
+from sightline_gateway.lines.line import Line, line_of
+from sightline_gateway.lines.protocols import HttpProtocol, WebSocketProtocol
+from sightline_gateway.lines.rfc6455 import BINARY, TEXT, deflated, frame
+from sightline_gateway.lines.socket_protocol import SocketProtocol
 
 __all__ = ["WAYS", "detached", "echo"]
 

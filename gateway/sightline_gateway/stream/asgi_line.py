@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from starlette.types import Message, Scope, Send
 
 from sightline.clock import Clock, within
-from sightline_gateway.stream.connection import connection_of
+from sightline_gateway.lines.connection import connection_of
 from sightline_gateway.stream.frames import Frame, as_text, singly
 from sightline_gateway.stream.observer import Observer
 from sightline_gateway.stream.patience import FAREWELL, LOOK_EVERY, Patience

@@ -23,10 +23,10 @@ from sightline.observation.cursor import parse
 from sightline.observation.model import Observation
 from sightline.observation.opening import Gap, Opening
 from sightline.observation.replay import Entry, ReplaySubscription
+from sightline_gateway.lines.line import Outlet
 from sightline_gateway.stream.asking import Place
 from sightline_gateway.stream.channel import Channel, Group, Render, no_wake
 from sightline_gateway.stream.frames import CaughtUp, Frame, GapFrame, ObservationFrame, Resumed, control, event
-from sightline_gateway.stream.line import Outlet
 
 __all__ = ["Feed", "Watcher"]
 

@@ -12,9 +12,9 @@ from sightline.observation.model import Observation
 from sightline.observation.opening import Gap
 from sightline.observation.replay import Entry
 from sightline.session.model import SessionEntry
+from sightline_gateway.lines import rfc6455
+from sightline_gateway.lines.deflate import FULL_WINDOW, SMALLEST_WINDOW
 from sightline_gateway.problems import Problem
-from sightline_gateway.stream import rfc6455
-from sightline_gateway.stream.deflate import FULL_WINDOW, SMALLEST_WINDOW
 
 __all__ = [
     "CLOSE_CODES",

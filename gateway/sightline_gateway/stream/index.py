@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from sightline.errors import SightlineError
 from sightline.kernel import Kernel
+from sightline_gateway.lines.line import Outlet
 from sightline_gateway.stream.channel import Render
 from sightline_gateway.stream.frames import Frame, IndexChanged, IndexFrame, control
-from sightline_gateway.stream.line import Outlet
 
 __all__ = ["INDEX", "Index", "IndexFeed"]
 

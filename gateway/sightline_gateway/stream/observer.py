@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
+from sightline_gateway.lines.line import Outlet
 from sightline_gateway.stream.asking import Place
 from sightline_gateway.stream.channel import Render
 from sightline_gateway.stream.clockwork import Timer
@@ -20,7 +21,6 @@ from sightline_gateway.stream.feed import Feed
 from sightline_gateway.stream.frames import CLOSE_CODES, Comment, Frame, Goodbye, Heartbeat, control, pieces
 from sightline_gateway.stream.hub import Hub
 from sightline_gateway.stream.index import INDEX, IndexFeed
-from sightline_gateway.stream.line import Outlet
 from sightline_gateway.stream.patience import FAREWELL, LOOK_EVERY, Patience
 
 __all__ = ["Failure", "Observer", "Pace"]

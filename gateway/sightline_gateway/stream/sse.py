@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from starlette.types import Message, Receive, Scope, Send
 
 from sightline_gateway.gateway import Gateway
+from sightline_gateway.lines.line import Outlet, line_of
 from sightline_gateway.stream.asgi_line import AsgiLine, as_they_are, body_messages
 from sightline_gateway.stream.channel import Render
 from sightline_gateway.stream.frames import (
@@ -23,7 +24,6 @@ from sightline_gateway.stream.frames import (
     http_chunk,
     unidentified_chunk,
 )
-from sightline_gateway.stream.line import Outlet, line_of
 from sightline_gateway.stream.observer import Observer, Pace
 
 __all__ = ["EventStream", "client_gone", "pace_of"]

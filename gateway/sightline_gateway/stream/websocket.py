@@ -18,11 +18,12 @@ from starlette.types import Message, Receive, Scope, Send
 from sightline.errors import SightlineError
 from sightline_gateway.gateway import Gateway
 from sightline_gateway.http.bodies import object_from, parse_object
+from sightline_gateway.lines.deflate import FULL_WINDOW
+from sightline_gateway.lines.line import Line, line_of
 from sightline_gateway.problems import CODES, Problem, ProblemError, problem_of
 from sightline_gateway.stream.asgi_line import AsgiLine, as_they_are, socket_messages
 from sightline_gateway.stream.asking import wish_of
 from sightline_gateway.stream.channel import Render
-from sightline_gateway.stream.deflate import FULL_WINDOW
 from sightline_gateway.stream.frames import (
     ErrorFrame,
     Frame,
@@ -33,7 +34,6 @@ from sightline_gateway.stream.frames import (
     messages,
     narrowly_compressed_messages,
 )
-from sightline_gateway.stream.line import Line, line_of
 from sightline_gateway.stream.observer import Observer, Pace
 
 __all__ = ["SUBPROTOCOL", "AuthFrame", "PingFrame", "Socket", "error_frame", "events_socket", "serve_socket"]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from sightline_gateway.stream.line import Line
+from sightline_gateway.lines.line import Line
 
 __all__ = ["Diary", "Transport"]
 

@@ -15,9 +15,9 @@ from hypercorn.config import Config
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from sightline_gateway.stream.line import EXTENSION
-from sightline_gateway.stream.protocols import HttpProtocol, WebSocketProtocol
-from sightline_gateway.stream.socket_protocol import SocketProtocol
+from sightline_gateway.lines.line import EXTENSION
+from sightline_gateway.lines.protocols import HttpProtocol, WebSocketProtocol
+from sightline_gateway.lines.socket_protocol import SocketProtocol
 from tests.gateway.stream.wires import Wire
 
 __all__ = ["HYPERCORN", "LEAN", "PLAIN", "Server", "Serving", "eventually", "serving"]

@@ -20,10 +20,10 @@ from sightline.stores.replay_memory import ReplayBounds
 from sightline.testing.clock import settled
 from sightline_gateway.app import create_app
 from sightline_gateway.gateway import Gateway
+from sightline_gateway.lines.connection import EXTENSION
+from sightline_gateway.lines.line import EXTENSION as LINE
+from sightline_gateway.lines.line import Owner
 from sightline_gateway.settings import Settings
-from sightline_gateway.stream.connection import EXTENSION
-from sightline_gateway.stream.line import EXTENSION as LINE
-from sightline_gateway.stream.line import Owner
 from sightline_gateway.stream.streams import Streams
 from tests.core.worlds import Puppet, World, running
 

@@ -13,8 +13,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from sightline_gateway.stream.line import line_of
-from sightline_gateway.stream.socket_protocol import SocketProtocol
+from sightline_gateway.lines.line import line_of
+from sightline_gateway.lines.socket_protocol import SocketProtocol
 from tests.gateway.stream import serving as serving_room
 from tests.gateway.stream.serving import LEAN, PLAIN, Server, Serving, eventually, serving
 from tests.gateway.stream.wires import SocketWire

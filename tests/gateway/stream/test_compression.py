@@ -7,7 +7,7 @@ from websockets.client import ClientProtocol
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.uri import parse_uri
 
-from sightline_gateway.stream import rfc6455
+from sightline_gateway.lines import rfc6455
 from tests.gateway.stream.folding import assert_same_view
 from tests.gateway.stream.serving import Serving, serving
 from tests.gateway.stream.stage import playing

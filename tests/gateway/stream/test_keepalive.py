@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
-from sightline_gateway.stream.keepalive import KeepAlive
+from sightline_gateway.lines.keepalive import KeepAlive
 
 ROUND = 20.0
 

@@ -11,9 +11,9 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from sightline.stores.replay_memory import ReplayBounds
+from sightline_gateway.lines.protocols import WebSocketProtocol
+from sightline_gateway.lines.socket_protocol import SocketProtocol
 from sightline_gateway.stream import asgi_line, observer
-from sightline_gateway.stream.protocols import WebSocketProtocol
-from sightline_gateway.stream.socket_protocol import SocketProtocol
 from tests.gateway.stream.folding import assert_same_view, fold
 from tests.gateway.stream.serving import HYPERCORN, Server, Serving, eventually, serving
 from tests.gateway.stream.stage import Json, Stage, playing

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from sightline_gateway.stream.line import Line, line_of
-from sightline_gateway.stream.protocols import HttpProtocol
+from sightline_gateway.lines.line import Line, line_of
+from sightline_gateway.lines.protocols import HttpProtocol
 from tests.gateway.stream.lines import Diary
 from tests.gateway.stream.serving import eventually, serving
 

@@ -17,7 +17,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from sightline_gateway.stream.rfc6455 import (
+from sightline_gateway.lines.rfc6455 import (
     BINARY,
     CLOSE,
     NO_STATUS,

@@ -11,9 +11,9 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from sightline.testing.clock import settled
-from sightline_gateway.stream.line import line_of
-from sightline_gateway.stream.rfc6455 import BINARY, CLOSE, PING, PONG, TEXT, close_frame, frame
-from sightline_gateway.stream.sockets import Sockets
+from sightline_gateway.lines.line import line_of
+from sightline_gateway.lines.rfc6455 import BINARY, CLOSE, PING, PONG, TEXT, close_frame, frame
+from sightline_gateway.lines.sockets import Sockets
 from tests.gateway.stream.lines import Diary, Transport
 from tests.gateway.stream.serving import eventually
 from tests.gateway.stream.test_rfc6455 import closing, said
@@ -283,7 +283,7 @@ async def test_a_close_is_sent_also_while_reading_is_held() -> None:
 
 
 async def test_a_close_that_is_not_answered_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sightline_gateway.stream.socket_protocol.CLOSE_SECONDS", 0)
+    monkeypatch.setattr("sightline_gateway.lines.socket_protocol.CLOSE_SECONDS", 0)
     held, diary = await given_away()
     held.line.close(1000, "")
     await eventually(lambda: held.transport.aborted)

@@ -14,9 +14,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import Server, ServerState
 
 from sightline_gateway.access.limits import BoundedHead
-from sightline_gateway.stream.protocols import HttpProtocol, WebSocketProtocol
-from sightline_gateway.stream.response_line import ResponseLine
-from sightline_gateway.stream.socket_protocol import SocketProtocol
+from sightline_gateway.lines.protocols import HttpProtocol, WebSocketProtocol
+from sightline_gateway.lines.response_line import ResponseLine
+from sightline_gateway.lines.socket_protocol import SocketProtocol
 
 
 def overridden(ours: type, theirs: type) -> list[str]:

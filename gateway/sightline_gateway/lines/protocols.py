@@ -17,12 +17,12 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from sightline_gateway.stream import line
-from sightline_gateway.stream.connection import EXTENSION
-from sightline_gateway.stream.handshake import Refused, refused
-from sightline_gateway.stream.response_line import ResponseLine
-from sightline_gateway.stream.socket_protocol import SocketProtocol
-from sightline_gateway.stream.sockets import sockets_of
+from sightline_gateway.lines import line
+from sightline_gateway.lines.connection import EXTENSION
+from sightline_gateway.lines.handshake import Refused, refused
+from sightline_gateway.lines.response_line import ResponseLine
+from sightline_gateway.lines.socket_protocol import SocketProtocol
+from sightline_gateway.lines.sockets import sockets_of
 
 __all__ = ["HttpProtocol", "WebSocketProtocol"]
 

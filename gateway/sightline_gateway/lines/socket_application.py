@@ -10,9 +10,9 @@ from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 
-from sightline_gateway.stream.handshake import accepted, refused
-from sightline_gateway.stream.rfc6455 import ABNORMAL, BINARY, TEXT, deflated, frame
-from sightline_gateway.stream.socket_protocol import SocketProtocol
+from sightline_gateway.lines.handshake import accepted, refused
+from sightline_gateway.lines.rfc6455 import ABNORMAL, BINARY, TEXT, deflated, frame
+from sightline_gateway.lines.socket_protocol import SocketProtocol
 
 __all__ = ["SocketApplication"]
 

@@ -15,7 +15,7 @@ from codecs import utf_8_decode
 from struct import Struct
 from typing import NamedTuple
 
-from sightline_gateway.stream.deflate import FULL_WINDOW, Undecipherable, deflate, inflate
+from sightline_gateway.lines.deflate import FULL_WINDOW, Undecipherable, deflate, inflate
 
 try:
     from websockets.speedups import apply_mask

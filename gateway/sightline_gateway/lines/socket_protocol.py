@@ -15,10 +15,10 @@ from collections.abc import MutableSet
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sightline_gateway.stream.keepalive import KeepAlive
-from sightline_gateway.stream.line import Owner
-from sightline_gateway.stream.owned import CLOSE_SECONDS, GOODBYE_SECONDS, OwnedProtocol, drop
-from sightline_gateway.stream.rfc6455 import (
+from sightline_gateway.lines.keepalive import KeepAlive
+from sightline_gateway.lines.line import Owner
+from sightline_gateway.lines.owned import CLOSE_SECONDS, GOODBYE_SECONDS, OwnedProtocol, drop
+from sightline_gateway.lines.rfc6455 import (
     ABNORMAL,
     PING,
     PONG,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from sightline_gateway.stream.line import Owner
+from sightline_gateway.lines.line import Owner
 
 __all__ = ["CLOSE_SECONDS", "GOODBYE_SECONDS", "OwnedProtocol", "drop"]
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, MutableSet
 from typing import Any
 
-from sightline_gateway.stream.line import Owner
-from sightline_gateway.stream.owned import CLOSE_SECONDS, GOODBYE_SECONDS, OwnedProtocol, drop
+from sightline_gateway.lines.line import Owner
+from sightline_gateway.lines.owned import CLOSE_SECONDS, GOODBYE_SECONDS, OwnedProtocol, drop
 
 __all__ = ["ResponseLine"]
 

@@ -13,13 +13,13 @@ from starlette.types import ASGIApp, Scope
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from sightline_gateway.stream import connection, line
-from sightline_gateway.stream.deflate import agree
-from sightline_gateway.stream.handshake import open_handshake
-from sightline_gateway.stream.keepalive import KeepAlive
-from sightline_gateway.stream.rfc6455 import Reader
-from sightline_gateway.stream.socket_application import SocketApplication
-from sightline_gateway.stream.socket_protocol import Shared, SocketProtocol
+from sightline_gateway.lines import connection, line
+from sightline_gateway.lines.deflate import agree
+from sightline_gateway.lines.handshake import open_handshake
+from sightline_gateway.lines.keepalive import KeepAlive
+from sightline_gateway.lines.rfc6455 import Reader
+from sightline_gateway.lines.socket_application import SocketApplication
+from sightline_gateway.lines.socket_protocol import Shared, SocketProtocol
 
 __all__ = ["Sockets", "sockets_of"]
 

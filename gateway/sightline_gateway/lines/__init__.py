@@ -1,0 +1,1 @@
+"""Connections beneath ASGI: lines that streams may own, and the protocols that make them."""
