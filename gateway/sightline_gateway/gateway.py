@@ -1,11 +1,8 @@
-"""What every handler gets: the kernel, the settings, the open streams."""
+"""What every handler gets: the kernel, the settings, the open streams, and the hub that tells them what is new."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
-
-from msgspec import Struct, field
 
 from sightline.kernel import Kernel
 from sightline_gateway.settings import Settings
@@ -16,17 +13,15 @@ from sightline_gateway.stream.streams import Streams
 __all__ = ["Gateway"]
 
 
-class Gateway(Struct):
+class Gateway:
     """One per application. `drained` is set when no turn will end here any more: who waits for one need not."""
 
-    kernel: Kernel
-    settings: Settings
-    streams: Streams
-    drained: asyncio.Event = field(default_factory=asyncio.Event)
-    hub: Any = None
-
-    def __post_init__(self) -> None:
-        self.hub = Hub(self.kernel, buffer_bytes=self.settings.buffer_bytes)
+    def __init__(self, kernel: Kernel, settings: Settings, streams: Streams) -> None:
+        self.kernel = kernel
+        self.settings = settings
+        self.streams = streams
+        self.hub = Hub(kernel, buffer_bytes=settings.buffer_bytes)
+        self.drained = asyncio.Event()
 
     def observer(self, *, pace: Pace | None = None, many: bool = False) -> Observer:
         """A new observer, counted among the streams until it has ended.

@@ -69,7 +69,6 @@ class Observer:
         "_farewell",
         "_feeds",
         "_hub",
-        "_last",
         "_left",
         "_line",
         "_look_timer",
