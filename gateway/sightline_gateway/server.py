@@ -15,6 +15,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -48,6 +49,8 @@ __all__ = ["CannotListen", "open_attachments", "open_store", "run", "store_path"
 _log = logging.getLogger("sightline.gateway.server")
 
 _BACKLOG = 8192
+_OTHER_FILES = 200
+"""Open files that are not connections, and connections that are no streams."""
 _CLOSE_SECONDS = 3
 _LEFTOVER_SECONDS = 2.0
 _FORCED_SECONDS = 1.0
@@ -95,6 +98,7 @@ def run(settings: Settings) -> int:
     Raises StartupError with nothing left open.
     """
     _log_to_stderr(settings)
+    _make_room_for(settings.max_connections)
     agent = _load(settings.agent) if settings.role == "all" else None
     listener = _listen(settings.host, settings.port)
     try:
@@ -129,6 +133,17 @@ async def _work_until_told(settings: Settings, kernel: Kernel, store: KernelStor
     finally:
         await kernel.stop()
         await store.close()
+
+
+def _make_room_for(connections: int) -> None:
+    """Take as many open files as the streams may need, of what the system grants: shells are stingy by default."""
+    granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if most != resource.RLIM_INFINITY and most < wanted:
+        _log.warning("%d open files are allowed, which is less than --max-connections %d may need", most, connections)
+        wanted = most
+    if granted != resource.RLIM_INFINITY and granted < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _log_to_stderr(settings: Settings) -> None:

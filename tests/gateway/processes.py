@@ -83,13 +83,15 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str, port: int = 0, **variables: str) -> Iterator[Server]:
+def serving(
+    folder: Path, *arguments: str, port: int = 0, wrapper: tuple[str, ...] = (), **variables: str
+) -> Iterator[Server]:
     """A server that listens. What a test leaves running is killed."""
     log = folder / "server.log"
     with (
         log.open("a") as errors,
         subprocess.Popen(
-            [*SIGHTLINE, "serve", "--port", str(port), *arguments],
+            [*wrapper, *SIGHTLINE, "serve", "--port", str(port), *arguments],
             cwd=folder,
             env=clean_environment(**variables),
             stdout=subprocess.PIPE,

@@ -263,3 +263,25 @@ def test_a_log_level_is_kept(tmp_path: Path) -> None:
         server.http.get("/healthz")
         assert server.stop() == 0
         assert server.log == ""
+
+
+# Open files
+
+STINGY = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are read from /proc")
+@pytest.mark.parametrize(("hard", "allowed", "warned"), [(4_096, 1_200, False), (512, 512, True)])
+def test_room_is_made_for_as_many_connections_as_may_come(
+    tmp_path: Path, hard: int, allowed: int, warned: bool
+) -> None:
+    wrapper = (sys.executable, "-c", STINGY.format(soft=256, hard=hard))
+    with serving(tmp_path, "--max-connections", "1000", wrapper=wrapper) as server:
+        limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+        [files] = [line for line in limits.splitlines() if line.startswith("Max open files")]
+        assert int(files.split()[3]) == allowed
+        assert ("open files are allowed" in server.log) is warned
