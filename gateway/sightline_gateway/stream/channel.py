@@ -85,8 +85,9 @@ class Channel:
     def _at_head(self) -> ReplaySubscription:
         opening = self.handle.open_at_tail(self._wake)
         self.cursor = opening.cursor
-        if opening.subscription.take(1):
-            raise AssertionError("there is nothing behind the tail")
+        while entries := opening.subscription.take(self._max_bytes):
+            assert not isinstance(entries, str), "the tail is always a place to begin"
+            self.cursor = entries[-1].cursor  # nobody is parked here yet who would have to be told
         return opening.subscription
 
     def _wake(self) -> None:
