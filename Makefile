@@ -44,6 +44,14 @@ sim: $(VENV)/for-test ## let seeded worlds happen in which much goes wrong (ARGS
 chaos: $(VENV)/for-test ## kill a server under load 200 times (ARGS="--kills 1000")
 	@exec $(BIN)/pytest tests/chaos/test_kills.py -s --kills 200 $(ARGS)
 
+.PHONY: cuts
+cuts: $(VENV)/for-test ## cut streams 5,000 times, at random bytes of every transport (ARGS="--cuts 50000")
+	@exec $(BIN)/pytest tests/gateway/stream/test_cuts.py -s --cuts 5000 $(ARGS)
+
+.PHONY: slow
+slow: $(VENV)/for-test ## let 1 GB go past 100 observers that do not read (ARGS="--megabytes 5000")
+	@exec $(BIN)/pytest tests/soak/test_slow_observers.py -s --stalled 100 --megabytes 1000 $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/for-test ## measure how fast it is, beside others (ARGS="--short --only turns")
 	@exec $(BIN)/python -m tests.bench $(ARGS)
