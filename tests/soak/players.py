@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import msgspec
 
@@ -59,23 +57,18 @@ class Player:
 
     async def play(self) -> None:
         """Until it is over. Raises AssertionError when the server does not take what is played."""
-        async with self._lines() as (line, other):
+        async with connections(self._stage.server.port, 1) as [line]:
             while not self.over:
-                await self._play_one(line, other)
+                await self._play_one(line)
 
-    @asynccontextmanager
-    async def _lines(self) -> AsyncIterator[tuple[Connection, Connection]]:
-        async with connections(self._stage.server.port, 2) as [line, other]:
-            yield line, other
-
-    async def _play_one(self, line: Connection, other: Connection) -> None:
+    async def _play_one(self, line: Connection) -> None:
         session = next(self._stage.names)
         await self._stage.server.create(line, session)
         self._stage.sessions.append(session)
         for number in itertools.count(1):
             if self.over:
                 return
-            await self._turn(line, other, session)
+            await self._turn(line, session)
             if self._loud or number % _TURNS_PER_RESET == 0:
                 await self._reset(line, session)
             if self._passing and number % _TURNS_PER_LIFE == 0:
@@ -85,11 +78,12 @@ class Player:
         answer = await line.send("DELETE", f"/v1/sessions/{session}")
         assert answer.status == 204, answer
 
-    async def _turn(self, line: Connection, other: Connection, session: str) -> None:
+    async def _turn(self, line: Connection, session: str) -> None:
         asking = asyncio.create_task(line.send("POST", turns_of(session), turn(self._text()), _WAIT))
         if self._chance.random() < 0.05:
             await asyncio.wait([asking], timeout=self._chance.uniform(0, 3))
-            answer = await other.send("POST", f"/v1/sessions/{session}/cancel", b"{}")
+            async with connections(self._stage.server.port, 1) as [other]:
+                answer = await other.send("POST", f"/v1/sessions/{session}/cancel", b"{}")
             assert answer.status == 200, answer
         answer = await asking
         assert answer.status == 200, answer

@@ -23,8 +23,10 @@ __all__ = ["Visitor"]
 _TRANSPORTS = ("WebSocket", "SSE", "catch-up", "observe WebSocket", "observe SSE")
 _MOST_SESSIONS = 6
 _SMALL = 4096
-_PATIENCE = 28.0
-"""Who has slept for longer may have been sent away."""
+_PATIENCE = 19.0
+"""Who has slept for longer may have been cut off: a WebSocket that answered no ping for 20 s, and any stream on which
+nothing was read for 30 s, and its goodbye neither.
+"""
 _GONE = ("session_deleted", "session_not_found")
 
 
@@ -205,6 +207,8 @@ class Visitor:
         self._counts["resumed"] += follower.resumed - resumed
         if len(follower.gaps) > gaps:
             self._counts[f"gap {follower.gaps[-1]}"] += 1
+            # The server neither restarts nor fails: there is nothing that it could not prove.
+            assert follower.gaps[-1] in ("lagged", "trimmed"), f"{self._transport}: {frame.gap}"
         if frame.type == "goodbye":
             self._goodbye = frame.reason
 
