@@ -44,6 +44,18 @@ sim: $(VENV)/for-test ## let seeded worlds happen in which much goes wrong (ARGS
 chaos: $(VENV)/for-test ## kill a server under load 200 times (ARGS="--kills 1000")
 	@exec $(BIN)/pytest tests/chaos/test_kills.py -s --kills 200 $(ARGS)
 
+.PHONY: cuts
+cuts: $(VENV)/for-test ## cut streams 5,000 times, at random bytes of every transport (ARGS="--cuts 50000")
+	@exec $(BIN)/pytest tests/gateway/stream/test_cuts.py -s --cuts 5000 $(ARGS)
+
+.PHONY: slow
+slow: $(VENV)/for-test ## let 1 GB go past 100 observers that do not read (ARGS="--megabytes 5000")
+	@exec $(BIN)/pytest tests/soak/test_slow_observers.py -s --stalled 100 --megabytes 1000 $(ARGS)
+
+.PHONY: soak
+soak: $(VENV)/for-test ## half an hour of 2,000 observers that come and go (ARGS="--minutes 5 --observers 500")
+	@exec $(BIN)/python -m tests.soak $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/for-test ## measure how fast it is, beside others (ARGS="--short --only turns")
 	@exec $(BIN)/python -m tests.bench $(ARGS)

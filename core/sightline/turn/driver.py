@@ -205,6 +205,7 @@ class TurnDriver:
                 del self._running[handle.session_id]
                 if not settled:
                     await finish(self._give_back(handle, running))
+                running.release()
                 if running.lost and not running.handing_back:
                     raise ClaimExpired(handle.session_id, running.claim.claim_id)
         return taken[0]

@@ -44,3 +44,7 @@ class Running:
     def lose(self) -> None:
         self.lost = True
         self.stop()
+
+    def release(self) -> None:
+        """It is settled: let go of what leads back here, or all that was said stays until cycles are looked for."""
+        self.turn = self.held = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -48,6 +50,23 @@ async def test_a_turn_becomes_history_and_its_work_is_done() -> None:
         batch = await world.kernel.get_batch("s", written.batch.batch_id)
         assert (batch.state, batch.attempts, batch.turn_id) == (BatchState.COMPLETED, 1, user.turn_id)
         assert (await world.store.load_session("s", 10)).record.title == "question"
+
+
+async def test_what_was_said_is_let_go_of_when_the_turn_is_over_without_waiting_for_the_garbage_collector() -> None:
+    turns: list[weakref.ref[Turn]] = []
+
+    async def noted(turn: Turn) -> None:
+        turns.append(weakref.ref(turn))
+        turn.text("a long answer")
+
+    async with running(noted) as world:
+        gc.disable()
+        try:
+            await world.send("question")
+            await settled()
+            assert [turn() for turn in turns] == [None]
+        finally:
+            gc.enable()
 
 
 async def test_observers_are_told_everything_in_this_order() -> None:

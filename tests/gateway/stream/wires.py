@@ -95,10 +95,16 @@ class ServerSentWire(Wire):
         self._unparsed = b""
         self._shown = 0
 
-    async def open(self, path: str, *, cursor: str | None = None) -> None:
+    async def open(self, path: str, *, cursor: str | None = None, body: Any = None) -> None:
+        """With a `body` it is posted."""
         last = "" if cursor is None else f"Last-Event-ID: {cursor}\r\n"
-        head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nAccept: text/event-stream\r\n{last}\r\n"
-        await self._write(head.encode())
+        content = b"" if body is None else json.dumps(body).encode()
+        posted = f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n" if content else ""
+        head = (
+            f"{'POST' if content else 'GET'} {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            f"Accept: text/event-stream\r\n{last}{posted}\r\n"
+        )
+        await self._write(head.encode() + content)
 
     def _frames(self, data: bytes) -> list[Json]:
         self._unparsed += data
