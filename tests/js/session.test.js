@@ -99,7 +99,7 @@ test("an event that cannot be folded never becomes the cursor; the session start
   const storage = fakeStorage();
   const { client, host, socket } = watch({ storage: webStorageKeeper(storage) });
   socket().serve(fresh(1), caughtUp(1), event(2));
-  socket().serve({ ...event(4), kind: "queue_changed", data: { kind: "enqueued", batches: "nonsense" } });
+  socket().serve({ ...event(4), kind: "queue_changed", data: { kind: "enqueued", batches: 7 } });
   assert.equal(storage.items.size, 0);
   host.advance(500);
   assert.equal(socket().url.searchParams.get("cursor"), null);
