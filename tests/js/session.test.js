@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { SAVE_EVERY_MS, SessionClient, connectSession } from "../../web/client/session.js";
+import { SAVE_EVERY_MS } from "../../web/client/held.js";
+import { SessionClient, connectSession } from "../../web/client/session.js";
 import { webStorageKeeper } from "../../web/client/storage.js";
 import { caughtUp, cursor, event, fakeHost, fakeStorage, fakeWebSocket, fresh, gap, observation, resumed, settled } from "./fakes.js";
 

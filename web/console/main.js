@@ -134,7 +134,7 @@ function titleNow(observation) {
   return firstLine(title || (observation?.read_view.truncated ? "" : (first?.content ?? ""))) || shortId(watched.sessionId);
 }
 
-/** @param {import("../client/session.js").Snapshot | null} snapshot */
+/** @param {import("../client/types.js").Snapshot | null} snapshot */
 function paintRefusal(snapshot) {
   const now = snapshot?.phase === "unavailable" ? snapshot : null;
   if (now?.problem === refusal && now !== null) return;
