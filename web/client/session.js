@@ -63,7 +63,7 @@ export class SessionClient {
       state: connection({ transports, remembers: this.#held.cursor !== null }),
       step,
       deadlineOf,
-      tick: { type: "tick" },
+      tick: /** @type {import("./connection.js").Input} */ ({ type: "tick" }),
       perform: (effect) => this.#perform(effect),
       settled: () => this.#shown.show(this.#look()),
       host: this.#host,
