@@ -24,6 +24,8 @@ export function withSessions(state, sessions) {
 }
 
 /**
+ * Changes one of many, and looks at no other: a deadline that has gone stands until it would have been due.
+ *
  * @param {Observing} state
  * @param {string} sessionId
  * @param {Partial<Subscription> | null} change null when it is gone
@@ -33,9 +35,12 @@ export function changed(state, sessionId, change) {
   const session = state.sessions.get(sessionId);
   if (!session) return state;
   const sessions = new Map(state.sessions);
-  if (change) sessions.set(sessionId, { ...session, ...change });
-  else sessions.delete(sessionId);
-  return withSessions(state, sessions);
+  if (!change) {
+    sessions.delete(sessionId);
+    return { ...state, sessions };
+  }
+  const next = { ...session, ...change };
+  return { ...state, sessions: sessions.set(sessionId, next), sessionsAt: earliest([state.sessionsAt, next.markUntil, next.retryAt]) };
 }
 
 /**

@@ -69,7 +69,7 @@ function watched(state, sessionId, remembers, now) {
     const pending = { ...subscription(remembers), stage: /** @type {const} */ ("asked"), question: known.question, anew: true };
     return [changed(state, sessionId, pending), []];
   }
-  return attended(withSessions(state, new Map(state.sessions).set(sessionId, subscription(remembers))), sessionId, now);
+  return attended({ ...state, sessions: new Map(state.sessions).set(sessionId, subscription(remembers)) }, sessionId, now);
 }
 
 /**

@@ -54,7 +54,7 @@ export const GATHER_MS = 50;
  * @property {boolean} open whether this road takes frames
  * @property {number} questions how many were asked so far
  * @property {Subscriptions} sessions
- * @property {number | null} sessionsAt the earliest deadline of a session
+ * @property {number | null} sessionsAt no session has a deadline before that
  * @property {number | null} gatherAt when a changed set of sessions is acted on
  * @property {Problem | null} refusal what the server said about the whole
  */

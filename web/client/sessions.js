@@ -256,16 +256,18 @@ export class Sessions {
     return sessionId === INDEX ? this.#list : this.#views.get(sessionId);
   }
 
-  /** Lets the views know: those whose frames came, or all of them when more than that has changed. */
+  /** Lets the views know: those whose frames came or who stand elsewhere now, or all of them when the road does. */
   #tell() {
     const { state } = this.#driver;
-    const touched = this.#touched;
-    const told = this.#told;
-    const onlyThose = told.sessions === state.sessions && told.stage === state.stage && told.refusal === state.refusal;
+    const [told, touched] = [this.#told, this.#touched];
+    const isSameRoad = told.stage === state.stage && told.refusal === state.refusal;
+    if (isSameRoad && told.sessions === state.sessions && touched.size === 0) return;
     this.#told = state;
     this.#touched = new Set();
-    for (const sessionId of onlyThose ? touched : [INDEX, ...this.#views.keys()]) {
-      this.#viewOf(sessionId)?.show(standing(this.#driver.state, sessionId));
+    const all = isSameRoad && told.sessions === state.sessions ? touched : [INDEX, ...this.#views.keys()];
+    for (const sessionId of all) {
+      const isSame = isSameRoad && !touched.has(sessionId) && told.sessions.get(sessionId) === state.sessions.get(sessionId);
+      if (!isSame) this.#viewOf(sessionId)?.show(standing(this.#driver.state, sessionId));
     }
   }
 }
