@@ -1,7 +1,7 @@
 /**
  * The life of one subscription, as a machine without input or output: `step(state, input, now, chance) → [state, effects]`.
  *
- * It is a link (`link.js`: one road after the other) that carries one session, and so has one position (`position.js`: what is
+ * It is a link (`link.js`: one road after the other) that carries one session, and so has one track (`track.js`: what is
  * known of that session). What is added here is what one says of the other: the end of the session is the end of the road, and
  * a cursor that is refused (`forget`) opens the next road at once, without it.
  *
@@ -10,13 +10,13 @@
  */
 
 import { earliest, link } from "./link.js";
-import { phaseOfPosition, position } from "./position.js";
+import { phaseOfTrack, track } from "./track.js";
 
 /** @typedef {import("./types.js").Frame} Frame */
 /** @typedef {import("./link.js").Transport} Transport */
 /** @typedef {import("./link.js").End} End */
-/** @typedef {import("./position.js").Phase} Phase */
-/** @typedef {import("./link.js").Link & import("./position.js").Position} Connection */
+/** @typedef {import("./track.js").Phase} Phase */
+/** @typedef {import("./link.js").Link & import("./track.js").Track} Connection */
 
 /**
  * @typedef {{type: 'start'} | {type: 'stop'} | {type: 'retry'} | {type: 'tick'} | {type: 'wake'} | {type: 'settle'}
@@ -39,7 +39,7 @@ import { phaseOfPosition, position } from "./position.js";
  * @returns {Connection}
  */
 export function connection({ transports, remembers = false }) {
-  return { ...position(remembers), ...link(transports) };
+  return { ...track(remembers), ...link(transports) };
 }
 
 /**
@@ -49,7 +49,7 @@ export function connection({ transports, remembers = false }) {
  * @returns {Phase}
  */
 export function phaseOf(state) {
-  return state.stage === "ended" ? "unavailable" : phaseOfPosition(state, state.stage === "streaming");
+  return state.stage === "ended" ? "unavailable" : phaseOfTrack(state, state.stage === "streaming");
 }
 
 /**

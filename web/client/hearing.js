@@ -6,7 +6,7 @@ import { ask, attended, canBeTold, changed, eachChanged, gathering, isNeeded, le
 import { backoff } from "./backoff.js";
 import { counted, progressed, quiet, streaming, waiting } from "./link.js";
 import { INDEX } from "./observing.js";
-import { caughtUp, givenUp, placed } from "./position.js";
+import { caughtUp, givenUp, placed } from "./track.js";
 import { endOf, verdictOn } from "./verdict.js";
 
 /** @typedef {import("./observing.js").Observing} Observing */
@@ -42,7 +42,7 @@ export function framed(before, frame, now, chance) {
     const isAnswer = session.stage === "asked" && (frame.id === undefined || frame.id === session.question);
     return isAnswer ? refused(state, sessionId, { status: frame.problem?.status, problem: frame.problem }, now, chance) : [state, []];
   }
-  if (FIRST_FRAMES.has(frame.type)) return positioned(state, sessionId, session, frame, now);
+  if (FIRST_FRAMES.has(frame.type)) return begun(state, sessionId, session, frame, now);
   if (session.stage !== "shown") return [state, []];
   if (frame.type === "caught_up") return [present(state, sessionId, session, now), []];
   const isNews = frame.type === "event" || frame.type === "index_changed";
@@ -57,7 +57,7 @@ export function framed(before, frame, now, chance) {
  * @param {number} now
  * @returns {Step}
  */
-function positioned(state, sessionId, session, frame, now) {
+function begun(state, sessionId, session, frame, now) {
   if (session.stage !== "asked" && session.stage !== "shown") return [state, []];
   if (session.unwanted) return [changed(state, sessionId, null), [{ type: "unsubscribe", sessionId }]];
   if (session.anew) {

@@ -2,8 +2,8 @@
  * The life of many subscriptions on one connection, as a machine without input or output:
  * `observe(state, input, now, chance) → [state, effects]`.
  *
- * It is a link (`link.js`: one road after the other) that carries any number of sessions, each of which has a position
- * (`position.js`: what is known of it) and a stage of its own. The list of sessions is one of them, named `*`; it has no cursor.
+ * It is a link (`link.js`: one road after the other) that carries any number of sessions, each of which has a track
+ * (`track.js`: what is known of it) and a stage of its own. The list of sessions is one of them, named `*`; it has no cursor.
  *
  * Stages of a session, in words. `off`: wanted, and not asked for on this road, or to be asked for again at `retryAt`. `asked`:
  * its first frame has not come. `shown`: it came. `ended`: the server's answer about this session is final until somebody
@@ -25,7 +25,7 @@
  */
 
 import { earliest, link } from "./link.js";
-import { phaseOfPosition, position } from "./position.js";
+import { phaseOfTrack, track } from "./track.js";
 
 export const INDEX = "*";
 export const GATHER_MS = 50;
@@ -34,7 +34,7 @@ export const GATHER_MS = 50;
 /** @typedef {import("./types.js").Problem} Problem */
 /** @typedef {import("./link.js").Transport} Transport */
 /** @typedef {import("./link.js").End} End */
-/** @typedef {import("./position.js").Phase} Phase */
+/** @typedef {import("./track.js").Phase} Phase */
 
 /**
  * @typedef {object} Asked
@@ -46,7 +46,7 @@ export const GATHER_MS = 50;
  * @property {number | null} retryAt
  */
 
-/** @typedef {import("./position.js").Position & Asked} Subscription */
+/** @typedef {import("./track.js").Track & Asked} Subscription */
 /** @typedef {ReadonlyMap<string, Subscription>} Subscriptions */
 
 /**
@@ -96,7 +96,7 @@ export function observing({ transports }) {
  * @returns {Subscription}
  */
 export function subscription(remembers) {
-  return { ...position(remembers), stage: "off", unwanted: false, anew: false, question: 0, attempt: 0, retryAt: null };
+  return { ...track(remembers), stage: "off", unwanted: false, anew: false, question: 0, attempt: 0, retryAt: null };
 }
 
 /**
@@ -112,7 +112,7 @@ export function standing(state, sessionId) {
   const { resynchronised } = session;
   if (session.stage === "ended") return { phase: "unavailable", problem: session.problem, resynchronised };
   if (state.stage === "ended") return { phase: "unavailable", problem: state.refusal, resynchronised };
-  return { phase: phaseOfPosition(session, session.stage === "shown"), problem: null, resynchronised };
+  return { phase: phaseOfTrack(session, session.stage === "shown"), problem: null, resynchronised };
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 
 import { asked, closing, counted, heard, isConnected, isDue, needOnTick, needOnWake, opening, progressed, quiet, streaming, waiting } from "./link.js";
-import { caughtUp, givenUp, placed } from "./position.js";
+import { caughtUp, givenUp, placed } from "./track.js";
 import { endOf, verdictOn } from "./verdict.js";
 
 /** @typedef {import("./connection.js").Connection} Connection */

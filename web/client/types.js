@@ -140,13 +140,13 @@
  *
  * @typedef {object} Snapshot What a view of a session shows; a new object whenever anything in it changed.
  * @property {Observation | null} observation
- * @property {import("./position.js").Phase} phase
+ * @property {import("./track.js").Phase} phase
  * @property {number} resynchronised how often the state had to be replaced
  * @property {Problem | null} problem why the phase is `unavailable`
  *
  * @typedef {object} ListSnapshot What a view of the list of sessions shows; a new object whenever anything in it changed.
  * @property {ReadonlyArray<SessionEntry> | null} sessions newest activity first; null until it came
- * @property {import("./position.js").Phase} phase
+ * @property {import("./track.js").Phase} phase
  * @property {Problem | null} problem why the phase is `unavailable`
  *
  * @typedef {object} Batch

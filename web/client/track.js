@@ -4,7 +4,7 @@
  *
  * A gap is an answer, not an error. It leaves a mark, `resynchronised`, which fades by itself or with the next input.
  *
- * The functions take and give whole machines: each changes the fields of the position and leaves the others alone.
+ * The functions take and give whole machines: each changes the fields of the track and leaves the others alone.
  */
 
 export const MARK_MS = 30_000;
@@ -14,7 +14,7 @@ export const MARK_MS = 30_000;
 /** @typedef {'connecting' | 'live' | 'reconnecting' | 'resynchronised' | 'unavailable'} Phase */
 
 /**
- * @typedef {object} Position
+ * @typedef {object} Track
  * @property {boolean} remembers whether there is a state with a cursor to resume from
  * @property {boolean} replacing whether a state was given up and its successor has not come
  * @property {boolean} caughtUp
@@ -26,16 +26,16 @@ export const MARK_MS = 30_000;
 
 /**
  * @param {boolean} remembers
- * @returns {Position}
+ * @returns {Track}
  */
-export function position(remembers) {
+export function track(remembers) {
   return { remembers, replacing: false, caughtUp: false, everLive: false, resynchronised: 0, problem: null, markUntil: null };
 }
 
 /**
  * After a frame that says where the session stands, with the state of that place unless the known one is good.
  *
- * @template {Position} T
+ * @template {Track} T
  * @param {T} state
  * @param {Frame} frame
  * @param {number} now
@@ -49,7 +49,7 @@ export function placed(state, frame, now) {
 }
 
 /**
- * @template {Position} T
+ * @template {Track} T
  * @param {T} state
  * @param {number} now
  * @returns {T}
@@ -62,7 +62,7 @@ export function caughtUp(state, now) {
 /**
  * Without the state, which could not be gone on from.
  *
- * @template {Position} T
+ * @template {Track} T
  * @param {T} state
  * @returns {T}
  */
@@ -73,11 +73,11 @@ export function givenUp(state) {
 /**
  * What people are told of a session that was not refused.
  *
- * @param {Position} state
+ * @param {Track} state
  * @param {boolean} isStreaming
  * @returns {Phase}
  */
-export function phaseOfPosition({ caughtUp, everLive, markUntil }, isStreaming) {
+export function phaseOfTrack({ caughtUp, everLive, markUntil }, isStreaming) {
   if (isStreaming && caughtUp) return markUntil === null ? "live" : "resynchronised";
   return everLive ? "reconnecting" : "connecting";
 }
