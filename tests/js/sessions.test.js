@@ -19,7 +19,9 @@ function open(options = {}) {
   const host = fakeHost({ WebSocket });
   const sessions = openSessions({ baseUrl: "http://host:8700", transports: ["websocket"], host, ...options });
   const socket = () => WebSocket.opened.at(-1);
-  return { sessions, host, WebSocket, socket, sent: (type) => socket().sent.filter((frame) => frame.type === type) };
+  const sent = (type) => socket().sent.filter((frame) => frame.type === type);
+  const pong = () => socket().serve({ type: "pong", id: sent("ping").at(-1).id });
+  return { sessions, host, WebSocket, socket, sent, pong };
 }
 
 /** Several sessions, live at position 1. */
@@ -145,7 +147,7 @@ test("a refusal that passes is waited for, for this session alone", () => {
 
 test("an event that cannot be folded costs its session the state, and the others nothing", () => {
   const storage = fakeStorage();
-  const { host, sessions, socket, sent } = open();
+  const { host, sessions, socket, sent, pong } = open();
   const [one, two] = [sessions.watch("a", { storage: webStorageKeeper(storage) }), sessions.watch("b")];
   socket().open();
   for (const id of ["a", "b"]) socket().serve(of(id, fresh(1)), of(id, caughtUp(1)));
@@ -154,8 +156,11 @@ test("an event that cannot be folded costs its session the state, and the others
   assert.deepEqual([phaseOf(one), phaseOf(two), seen(two)], ["reconnecting", "live", 2]);
   assert.equal(storage.items.size, 0);
   host.advance(250);
+  assert.equal(sent("subscribe").length, 2);
+  socket().serve(of("a", event(4)));
+  pong();
   assert.deepEqual([sent("subscribe").at(-1).session_id, sent("subscribe").at(-1).cursor], ["a", null]);
-  socket().serve(of("a", event(4)), of("a", fresh(5)), of("a", caughtUp(5)), of("a", event(6)));
+  socket().serve(of("a", fresh(5)), of("a", caughtUp(5)), of("a", event(6)));
   assert.deepEqual([phaseOf(one), seen(one)], ["resynchronised", 6]);
 });
 
@@ -182,13 +187,16 @@ test("a state that is known already is shown at once and resumed from", () => {
   assert.equal(seen(view), 5);
 });
 
-test("going on from elsewhere than asked is not believed", () => {
-  const { sessions, socket, sent } = open();
+test("a session that was left is asked for again when nothing of it is on its way any more", () => {
+  const { sessions, socket, sent, pong } = live(["a", "b"]);
+  sessions.unwatch("a");
   const view = sessions.watch("a", { observation: of("a", observation(4)) });
-  socket().open();
-  socket().serve(of("a", resumed(3)), of("a", event(4)));
-  assert.equal(view.snapshot.observation.cursor, cursor("a", 4));
-  assert.equal(sent("unsubscribe").length, 1);
+  socket().serve(of("a", gap(9)), of("a", event(10)));
+  assert.equal(sent("subscribe").length, 2);
+  pong();
+  assert.equal(sent("subscribe").at(-1).cursor, cursor("a", 4));
+  socket().serve(of("a", resumed(4)), of("a", event(5)), of("a", caughtUp(5)));
+  assert.deepEqual([phaseOf(view), seen(view)], ["live", 5]);
 });
 
 test("unwatching leaves the session alone; its view stays as it was", () => {
@@ -226,13 +234,14 @@ test("unsubscribed while it opens, a session is left once its answer is there", 
 });
 
 test("wanted again before its answer, a session is left and asked for anew", () => {
-  const { sessions, socket, sent } = live(["a"]);
+  const { sessions, socket, sent, pong } = live(["a"]);
   sessions.watch("b", { observation: of("b", observation(4)) });
   sessions.unwatch("b");
   const view = sessions.watch("b");
   assert.equal(sent("subscribe").length, 2);
   socket().serve(of("b", resumed(4)), of("b", caughtUp(4)), of("b", event(5)));
-  assert.deepEqual(socket().sent.slice(2).map((frame) => [frame.type, frame.cursor]), [["unsubscribe", undefined], ["subscribe", null]]);
+  pong();
+  assert.deepEqual(socket().sent.slice(2).map(({ type, cursor }) => [type, cursor]), [["unsubscribe", undefined], ["ping", undefined], ["subscribe", null]]);
   socket().serve(refusal("b", "not_subscribed", 404, sent("unsubscribe")[0].id));
   assert.equal(view.snapshot.observation, null);
   socket().serve(of("b", fresh(6)), of("b", caughtUp(6)), of("b", event(7)));

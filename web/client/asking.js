@@ -111,6 +111,20 @@ export function ask(state, sessionId) {
 }
 
 /**
+ * Leaves a session that is shown. What is said of it counts again when this question, too, was answered.
+ *
+ * @param {Observing} state
+ * @param {string} sessionId
+ * @param {Partial<Subscription>} change
+ * @returns {Step}
+ */
+export function leave(state, sessionId, change) {
+  const question = state.questions + 1;
+  const leaving = { ...change, stage: /** @type {const} */ ("leaving"), caughtUp: false, anew: false, question };
+  return [{ ...changed(state, sessionId, leaving), questions: question }, [{ type: "unsubscribe", sessionId, question }]];
+}
+
+/**
  * @param {Observing} state
  * @returns {Step}
  */

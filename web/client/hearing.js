@@ -2,7 +2,7 @@
  * What a server says on a connection of many subscriptions; the essay and the shapes are in `observing.js`.
  */
 
-import { ask, attended, canBeTold, changed, eachChanged, gathering, isNeeded, left, offRoad, opened } from "./asking.js";
+import { attended, canBeTold, changed, eachChanged, gathering, isNeeded, leave, left, offRoad, opened } from "./asking.js";
 import { backoff } from "./backoff.js";
 import { counted, progressed, quiet, streaming, waiting } from "./link.js";
 import { INDEX } from "./observing.js";
@@ -33,6 +33,7 @@ export function framed(before, frame, now, chance) {
     const isOfOne = typeof sessionId === "string" && verdictOn(end, false) === "end";
     return isOfOne ? refused(state, sessionId, end, now, chance) : left(state, over(state, end, now, chance));
   }
+  if (frame.type === "pong") return departed(state, frame, now);
   if (typeof sessionId !== "string") {
     return [frame.type === "error" ? { ...state, refusal: frame.problem ?? null } : state, []];
   }
@@ -59,17 +60,30 @@ export function framed(before, frame, now, chance) {
  */
 function begun(state, sessionId, session, frame, now) {
   if (session.stage !== "asked" && session.stage !== "shown") return [state, []];
-  if (session.unwanted) return [changed(state, sessionId, null), [{ type: "unsubscribe", sessionId }]];
-  if (session.anew) {
-    const [next, effects] = ask(state, sessionId);
-    return [next, [{ type: "unsubscribe", sessionId }, ...effects]];
-  }
+  if (session.unwanted || session.anew) return leave(state, sessionId, {});
   /** @type {Subscription} */
   const shown = { ...placed(session, frame, now), stage: "shown" };
   /** @type {Effect[]} */
-  const effects = [{ type: "accept", sessionId, frame }];
+  const effects = frame.type === "resumed" ? [] : [{ type: "accept", sessionId, frame }];
   if (sessionId !== INDEX) return [changed(state, sessionId, shown), effects];
   return [present(state, sessionId, { ...shown, remembers: false }, now), effects];
+}
+
+/**
+ * Nothing more comes of a session that was left.
+ *
+ * @param {Observing} state
+ * @param {Frame} pong
+ * @param {number} now
+ * @returns {Step}
+ */
+function departed(state, pong, now) {
+  for (const [sessionId, { stage, question, unwanted, retryAt }] of state.sessions) {
+    if (stage !== "leaving" || question !== pong.id) continue;
+    const next = changed(state, sessionId, unwanted ? null : { stage: "off" });
+    return unwanted || retryAt !== null ? [next, []] : attended(next, sessionId, now);
+  }
+  return [state, []];
 }
 
 /**
@@ -124,11 +138,10 @@ function refused(state, sessionId, end, now, chance) {
 export function unfit(state, sessionId, now, chance) {
   const session = state.sessions.get(sessionId);
   if (session?.stage !== "shown") return [state, []];
-  const change = { ...givenUp(session), ...later(session, now, chance), stage: /** @type {const} */ ("off"), caughtUp: false };
-  /** @type {Effect[]} */
-  const effects = [{ type: "forget", sessionId }];
-  if (canBeTold(state)) effects.push({ type: "unsubscribe", sessionId });
-  return [changed(state, sessionId, change), effects];
+  const change = { ...givenUp(session), ...later(session, now, chance) };
+  const off = { ...change, stage: /** @type {const} */ ("off"), caughtUp: false };
+  const [next, effects] = canBeTold(state) ? leave(state, sessionId, change) : /** @type {Step} */ ([changed(state, sessionId, off), []]);
+  return [next, [{ type: "forget", sessionId }, ...effects]];
 }
 
 /**

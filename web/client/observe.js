@@ -3,7 +3,7 @@
  * in `asking.js`, what the server says in `hearing.js`.
  */
 
-import { askAll, attended, canBeTold, changed, eachChanged, gathering, isNeeded, left, offRoad, opened, withSessions } from "./asking.js";
+import { askAll, attended, canBeTold, changed, eachChanged, gathering, isNeeded, leave, left, offRoad, opened, withSessions } from "./asking.js";
 import { forgotten, framed, over, unfit } from "./hearing.js";
 import { asked, closing, heard, isConnected, isDue, needOnTick, needOnWake, quiet } from "./link.js";
 import { subscription } from "./observing.js";
@@ -66,8 +66,8 @@ function watched(state, sessionId, remembers, now) {
   const known = state.sessions.get(sessionId);
   if (known && !known.unwanted) return [state, []];
   if (known) {
-    const pending = { ...subscription(remembers), stage: /** @type {const} */ ("asked"), question: known.question, anew: true };
-    return [changed(state, sessionId, pending), []];
+    const { stage, question } = known;
+    return [changed(state, sessionId, { ...subscription(remembers), stage, question, anew: stage === "asked" }), []];
   }
   return attended({ ...state, sessions: new Map(state.sessions).set(sessionId, subscription(remembers)) }, sessionId, now);
 }
@@ -81,11 +81,10 @@ function watched(state, sessionId, remembers, now) {
 function unwatched(state, sessionId, now) {
   const session = state.sessions.get(sessionId);
   if (!session || session.unwanted) return [state, []];
-  if (canBeTold(state) && session.stage === "asked") {
-    return [gathering(changed(state, sessionId, { unwanted: true, anew: false }), now), []];
-  }
-  const isTold = canBeTold(state) && session.stage === "shown";
-  return [gathering(changed(state, sessionId, null), now), isTold ? [{ type: "unsubscribe", sessionId }] : []];
+  const next = gathering(state, now);
+  if (!canBeTold(state) || session.stage === "off" || session.stage === "ended") return [changed(next, sessionId, null), []];
+  if (session.stage === "shown") return leave(next, sessionId, { unwanted: true });
+  return [changed(next, sessionId, { unwanted: true, anew: false }), []];
 }
 
 /**
@@ -158,9 +157,11 @@ function gathered(state, now) {
 function askedAgain(state, now) {
   /** @type {Effect[]} */
   const effects = [];
-  for (const [sessionId, { retryAt }] of state.sessions) {
+  for (const [sessionId, { retryAt, stage }] of state.sessions) {
     if (!isDue(retryAt, now)) continue;
-    const [next, more] = attended(changed(state, sessionId, { retryAt: null }), sessionId, now);
+    state = changed(state, sessionId, { retryAt: null });
+    if (stage !== "off") continue;
+    const [next, more] = attended(state, sessionId, now);
     state = next;
     effects.push(...more);
   }

@@ -6,8 +6,9 @@
  * (`track.js`: what is known of it) and a stage of its own. The list of sessions is one of them, named `*`; it has no cursor.
  *
  * Stages of a session, in words. `off`: wanted, and not asked for on this road, or to be asked for again at `retryAt`. `asked`:
- * its first frame has not come. `shown`: it came. `ended`: the server's answer about this session is final until somebody
- * says `retry`. A lost road puts all but the last back to `off`, and the next one asks for every one of them.
+ * its first frame has not come. `shown`: it came. `leaving`: it was unsubscribed, and frames may be on their way. `ended`: the
+ * server's answer about this session is final until somebody says `retry`. A lost road puts all but the last back to `off`, and
+ * the next one asks for every one of them.
  *
  * Hard decisions, and why they went this way:
  *
@@ -18,8 +19,8 @@
  * - **One question at a time.** A server that still reads a session would refuse it to who leaves and asks again, and does not
  *   say when it has let go. So who is unwatched while `asked` is left only when the answer is there (`unwanted`), and asked for
  *   again after that if it was wanted again (`anew`). Refusals carry the number of their question; others' are ignored.
- * - **Late events are not ours.** After leaving and asking again, events of the old subscription may be on their way. None counts
- *   before a first frame, and `resumed` counts only at the cursor that is held; the shell, which has it, looks.
+ * - **Late frames are not ours.** What an old subscription still brings must not be taken for the new one's. A `ping` goes after
+ *   every `unsubscribe`, and nothing of that session is heard or asked for before its `pong`.
  * - **Server-sent events name their sessions once.** Another set is another road: a moment after the last change, so that a page
  *   that opens twenty sessions does it once. Nothing is lost by it, because each goes on from its cursor.
  */
@@ -38,10 +39,10 @@ export const GATHER_MS = 50;
 
 /**
  * @typedef {object} Asked
- * @property {'off' | 'asked' | 'shown' | 'ended'} stage
+ * @property {'off' | 'asked' | 'shown' | 'leaving' | 'ended'} stage
  * @property {boolean} unwanted to be left as soon as there is an answer
  * @property {boolean} anew to be asked for again then
- * @property {number} question number of the latest question
+ * @property {number} question number of the latest question, or of the ping behind the latest `unsubscribe`
  * @property {number} attempt failures of this session alone since it was caught up
  * @property {number | null} retryAt
  */
@@ -77,7 +78,7 @@ export const GATHER_MS = 50;
  *   | {type: 'close', generation: number}
  *   | {type: 'ping', generation: number}
  *   | {type: 'subscribe', sessionId: string, question: number}
- *   | {type: 'unsubscribe', sessionId: string}
+ *   | {type: 'unsubscribe', sessionId: string, question: number}
  *   | {type: 'accept', sessionId: string, frame: Frame}
  *   | {type: 'forget', sessionId: string}} Effect `open` names the sessions where the road cannot be told later
  */

@@ -19,8 +19,6 @@ import { ListView, SessionView } from "./views.js";
 /** @typedef {import("./observing.js").Input} Input */
 /** @typedef {import("./observing.js").Effect} Effect */
 
-const NOBODYS_QUESTION = 0;
-
 /**
  * @typedef {object} SessionsOptions
  * @property {string} [baseUrl] the page's own origin unless given
@@ -191,7 +189,8 @@ export class Sessions {
       case "subscribe":
         return this.#subscribe(effect.sessionId, effect.question);
       case "unsubscribe":
-        return this.#road?.send({ type: "unsubscribe", session_id: effect.sessionId, id: NOBODYS_QUESTION });
+        this.#road?.send({ type: "unsubscribe", session_id: effect.sessionId, id: effect.question });
+        return this.#road?.send({ type: "ping", id: effect.question });
       case "accept":
         return this.#accept(effect.sessionId, effect.frame);
       case "forget":

@@ -84,13 +84,12 @@ export class SessionView {
   }
 
   /**
-   * For the connection. Throws when the frame does not fit what is held.
+   * For the connection. Throws when the frame cannot be folded into what is held.
    *
    * @param {Frame} frame
    */
   take(frame) {
-    if (frame.type !== "resumed") this.#held.take(frame);
-    else if (frame.cursor !== this.#held.cursor) throw new TypeError("it goes on from where we are not");
+    this.#held.take(frame);
   }
 
   /**
@@ -99,7 +98,7 @@ export class SessionView {
    * @param {Frame} frame
    */
   told(frame) {
-    if (frame.type !== "resumed") for (const listener of this.#onFrames) listener(frame);
+    for (const listener of this.#onFrames) listener(frame);
   }
 
   /**
