@@ -114,6 +114,17 @@ test("a deleted session says so, and the others stay", () => {
   assert.equal(WebSocket.opened.length, 2);
 });
 
+test("when all that is watched has ended there is no connection, until one is asked for again", () => {
+  const { host, socket, views, WebSocket } = live(["a"]);
+  socket().serve(goodbye("a", "session_deleted", 4410));
+  host.advance(GATHER_MS);
+  assert.deepEqual([socket().closedWith, phaseOf(views[0]), host.waiting()], [1000, "unavailable", 0]);
+  views[0].retry();
+  assert.equal(WebSocket.opened.length, 2);
+  socket().open();
+  assert.equal(socket().sent.length, 1);
+});
+
 test("a refused cursor is dropped with its state; the session starts fresh at once", () => {
   const storage = fakeStorage();
   webStorageKeeper(storage).save("http://host:8700 a", { ...observation(5), session_id: "a" });
@@ -188,10 +199,11 @@ test("a state that is known already is shown at once and resumed from", () => {
 });
 
 test("a session that was left is asked for again when nothing of it is on its way any more", () => {
-  const { sessions, socket, sent, pong } = live(["a", "b"]);
+  const { host, sessions, socket, sent, pong } = live(["a", "b"]);
+  host.wake();
   sessions.unwatch("a");
   const view = sessions.watch("a", { observation: of("a", observation(4)) });
-  socket().serve(of("a", gap(9)), of("a", event(10)));
+  socket().serve({ type: "pong", id: sent("ping")[0].id }, of("a", gap(9)), of("a", event(10)));
   assert.equal(sent("subscribe").length, 2);
   pong();
   assert.equal(sent("subscribe").at(-1).cursor, cursor("a", 4));

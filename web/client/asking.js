@@ -40,7 +40,8 @@ export function changed(state, sessionId, change) {
     return { ...state, sessions };
   }
   const next = { ...session, ...change };
-  return { ...state, sessions: sessions.set(sessionId, next), sessionsAt: earliest([state.sessionsAt, next.markUntil, next.retryAt]) };
+  const sessionsAt = earliest([state.sessionsAt, next.markUntil, next.retryAt]);
+  return { ...state, sessions: sessions.set(sessionId, next), sessionsAt };
 }
 
 /**

@@ -41,7 +41,8 @@ export function framed(before, frame, now, chance) {
   if (!session) return [state, []];
   if (frame.type === "error") {
     const isAnswer = session.stage === "asked" && (frame.id === undefined || frame.id === session.question);
-    return isAnswer ? refused(state, sessionId, { status: frame.problem?.status, problem: frame.problem }, now, chance) : [state, []];
+    const end = { status: frame.problem?.status, problem: frame.problem };
+    return isAnswer ? refused(state, sessionId, end, now, chance) : [state, []];
   }
   if (FIRST_FRAMES.has(frame.type)) return begun(state, sessionId, session, frame, now);
   if (session.stage !== "shown") return [state, []];
@@ -140,8 +141,11 @@ export function unfit(state, sessionId, now, chance) {
   if (session?.stage !== "shown") return [state, []];
   const change = { ...givenUp(session), ...later(session, now, chance) };
   const off = { ...change, stage: /** @type {const} */ ("off"), caughtUp: false };
-  const [next, effects] = canBeTold(state) ? leave(state, sessionId, change) : /** @type {Step} */ ([changed(state, sessionId, off), []]);
-  return [next, [{ type: "forget", sessionId }, ...effects]];
+  /** @type {Effect} */
+  const forget = { type: "forget", sessionId };
+  if (!canBeTold(state)) return [changed(state, sessionId, off), [forget]];
+  const [next, effects] = leave(state, sessionId, change);
+  return [next, [forget, ...effects]];
 }
 
 /**

@@ -3,7 +3,8 @@
  * in `asking.js`, what the server says in `hearing.js`.
  */
 
-import { askAll, attended, canBeTold, changed, eachChanged, gathering, isNeeded, leave, left, offRoad, opened, withSessions } from "./asking.js";
+import { askAll, attended, canBeTold, changed, eachChanged, gathering, isNeeded } from "./asking.js";
+import { leave, left, offRoad, opened, withSessions } from "./asking.js";
 import { forgotten, framed, over, unfit } from "./hearing.js";
 import { asked, closing, heard, isConnected, isDue, needOnTick, needOnWake, quiet } from "./link.js";
 import { subscription } from "./observing.js";

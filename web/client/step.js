@@ -3,7 +3,8 @@
  * each from a state to the next state and what the shell must do now, in order.
  */
 
-import { asked, closing, counted, heard, isConnected, isDue, needOnTick, needOnWake, opening, progressed, quiet, streaming, waiting } from "./link.js";
+import { asked, closing, counted, heard, isConnected, isDue, needOnTick, needOnWake } from "./link.js";
+import { opening, progressed, quiet, streaming, waiting } from "./link.js";
 import { caughtUp, givenUp, placed } from "./track.js";
 import { endOf, verdictOn } from "./verdict.js";
 
