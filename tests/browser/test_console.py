@@ -122,6 +122,50 @@ def test_without_websockets_the_stream_comes_as_server_sent_events(context: Brow
     expect(page.locator("#messages .message[data-role=assistant]")).to_contain_text("seq=149 ")
 
 
+def test_the_list_is_told_what_changes_on_the_one_connection_of_the_page(
+    context: BrowserContext, served: Served
+) -> None:
+    page = context.new_page()
+    sockets: list[str] = []
+    asked: list[str] = []
+    page.on("websocket", lambda socket: sockets.append(socket.url.partition("/v1/")[2]))
+    page.on("request", lambda request: asked.append(request.url.partition("/v1/")[2]))
+    _post(served, "first", "echo one")
+    page.goto("/#/s/first")
+    expect(page.locator("#connection")).to_have_text("live")
+    entries = page.locator("#sessions li")
+    expect(entries).to_have_count(1)
+    _post(served, "second", "sleep 60000", wait=0)
+    expect(entries).to_have_count(2)
+    expect(entries.first).to_have_attribute("data-session-id", "second")
+    expect(entries.first).to_have_attribute("data-status", "running")
+    entries.first.click()
+    expect(page.locator("#status")).to_have_text("running")
+    page.locator("#stop").click()
+    expect(entries.first).to_have_attribute("data-status", "idle")
+    with httpx.Client(base_url=served.url, trust_env=False) as client:
+        client.delete("/v1/sessions/first").raise_for_status()
+    expect(entries).to_have_count(1)
+    assert sockets == ["observe"]
+    assert [path for path in asked if path.startswith("sessions?")] == []
+
+
+def test_where_the_one_connection_is_refused_each_session_gets_its_own_and_the_list_is_asked_for(
+    context: BrowserContext, served: Served
+) -> None:
+    context.add_init_script("delete window.WebSocket")
+    context.route("**/v1/observe", lambda route: route.fulfill(status=404, json={"code": "not_found"}))
+    page = context.new_page()
+    _post(served, "alone", "stream 100 every 20", wait=0)
+    page.goto("/#/s/alone")
+    expect(page.locator("#messages .message[data-role=assistant]")).to_contain_text("seq=99 ")
+    expect(page.locator("#connection")).to_have_text("live")
+    expect(page.locator("#error")).to_be_empty()
+    expect(page.locator("#sessions li")).to_have_count(1)
+    _post(served, "another", "echo one")
+    expect(page.locator("#sessions li")).to_have_count(2)
+
+
 def test_three_tabs_show_the_same_and_closing_one_cancels_nothing(context: BrowserContext, served: Served) -> None:
     _post(served, "shared", "stream 200 every 30", wait=0)
     tabs = [context.new_page() for _ in range(3)]

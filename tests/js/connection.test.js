@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { CEILING_MS } from "../../web/client/backoff.js";
-import {
-  FIRST_FRAME_MS, MARK_MS, PONG_MS, SOCKET_SILENCE_MS, STREAM_SILENCE_MS, STREAM_STALE_MS, connection, deadlineOf, phaseOf,
-} from "../../web/client/connection.js";
+import { connection, deadlineOf, phaseOf } from "../../web/client/connection.js";
+import { FIRST_FRAME_MS, PONG_MS, SOCKET_SILENCE_MS, STREAM_SILENCE_MS, STREAM_STALE_MS } from "../../web/client/link.js";
+import { MARK_MS } from "../../web/client/track.js";
 import { step } from "../../web/client/step.js";
 import { caughtUp, event, fresh, gap, resumed } from "./fakes.js";
 

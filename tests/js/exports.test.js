@@ -8,8 +8,8 @@ const web = new URL("../../web/", import.meta.url);
 
 test("the package exports this and nothing else", () => {
   assert.deepEqual(Object.keys(client).sort(), [
-    "ProblemError", "SessionClient", "UnreachableError", "backoff", "connectSession", "connection", "createApi", "deadlineOf", "fold",
-    "foldAll", "phaseOf", "statusOf", "step", "webStorageKeeper",
+    "ProblemError", "SessionClient", "Sessions", "UnreachableError", "backoff", "connectSession", "connection", "createApi", "deadlineOf", "fold",
+    "foldAll", "openSessions", "phaseOf", "statusOf", "step", "webStorageKeeper",
   ]);
 });
 

@@ -58,6 +58,10 @@ export function fakeWebSocket() {
       this.closedWith = code;
       this.readyState = 3;
     }
+    open() {
+      this.readyState = 1;
+      this.onopen();
+    }
     serve(...frames) {
       this.readyState = 1;
       for (const frame of frames) this.onmessage({ data: JSON.stringify(frame) });
@@ -132,6 +136,12 @@ export const gap = (position) => ({
   gap: { session_id: "s1", reason: "trimmed", latest_cursor: cursor(position) },
   observation: observation(position),
 });
+
+/** The same frame of another session, on a connection of many. */
+export function of(sessionId, frame) {
+  const text = JSON.stringify({ ...frame, session_id: "s1" });
+  return JSON.parse(text.replaceAll('"s1"', JSON.stringify(sessionId)).replaceAll(':s1"', `:${sessionId}"`));
+}
 
 /** Lets promises that are already decided run. */
 export async function settled() {

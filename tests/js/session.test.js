@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { SAVE_EVERY_MS, SessionClient, connectSession } from "../../web/client/session.js";
+import { SAVE_EVERY_MS } from "../../web/client/held.js";
+import { SessionClient, connectSession } from "../../web/client/session.js";
 import { webStorageKeeper } from "../../web/client/storage.js";
 import { caughtUp, cursor, event, fakeHost, fakeStorage, fakeWebSocket, fresh, gap, observation, resumed, settled } from "./fakes.js";
 
@@ -99,7 +100,7 @@ test("an event that cannot be folded never becomes the cursor; the session start
   const storage = fakeStorage();
   const { client, host, socket } = watch({ storage: webStorageKeeper(storage) });
   socket().serve(fresh(1), caughtUp(1), event(2));
-  socket().serve({ ...event(4), kind: "queue_changed", data: { kind: "enqueued", batches: "nonsense" } });
+  socket().serve({ ...event(4), kind: "queue_changed", data: { kind: "enqueued", batches: 7 } });
   assert.equal(storage.items.size, 0);
   host.advance(500);
   assert.equal(socket().url.searchParams.get("cursor"), null);

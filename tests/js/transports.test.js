@@ -72,7 +72,7 @@ const sse = (frame) => `event: ${frame.type}\nid: ${frame.cursor}\ndata: ${JSON.
 test("server-sent events report frames, comments as life, and the end", async () => {
   const stream = streamed();
   const reports = recorder();
-  openEventStream("http://host/events", stream.fetch, { authorization: "Bearer k" }, reports);
+  openEventStream("http://host/events", stream.fetch, { headers: { authorization: "Bearer k" } }, reports);
   stream.bytes("retry: 500\n\n");
   await settled();
   stream.bytes(sse(fresh(1)) + sse(event(2)));

@@ -1,11 +1,14 @@
 /**
- * The two roads to a session's events, as thin shells: they move frames and say how it ended, and decide nothing.
+ * The two roads to the events of sessions, as thin shells: they move frames and say how it ended, and decide nothing.
  *
  * Once closed from this side a road is silent: neither frames nor an end are reported any more.
  */
 
 import { EventStreamParser } from "./event_stream.js";
 import { problemOf } from "./problems.js";
+
+/** @typedef {import("./host.js").Host} Host */
+/** @typedef {import("./link.js").Transport} Transport */
 
 export const SUBPROTOCOL = "sightline.v1.json";
 
@@ -16,12 +19,46 @@ export const SUBPROTOCOL = "sightline.v1.json";
  */
 
 /**
+ * @typedef {object} Request
+ * @property {Record<string, string>} [headers]
+ * @property {unknown} [body] sent as JSON by POST; without one it is a GET
+ */
+
+/**
  * @typedef {object} Reports
+ * @property {() => void} [onOpen] a road of two directions can be sent on
  * @property {(frame: import("./types.js").Frame) => void} onFrame
  * @property {() => void} onAlive bytes came that are not a frame
  * @property {() => void} onGarbled something came that is not a frame and should have been one
- * @property {(end: import("./connection.js").End) => void} onEnd
+ * @property {(end: import("./link.js").End) => void} onEnd
  */
+
+/**
+ * @param {Pick<Host, "WebSocket" | "fetch">} host
+ * @returns {Transport[]}
+ */
+export function availableTransports({ WebSocket, fetch }) {
+  /** @type {Transport[]} */
+  const available = [];
+  if (WebSocket) available.push("websocket");
+  if (fetch) available.push("sse");
+  return available;
+}
+
+/**
+ * Throws when the place does not have what it takes, or refuses it.
+ *
+ * @param {Transport} transport
+ * @param {Pick<Host, "WebSocket" | "fetch">} host
+ * @param {Request & {socketUrl: string, url: string}} to
+ * @param {Reports} reports
+ * @returns {Road}
+ */
+export function openRoad(transport, { WebSocket, fetch }, { socketUrl, url, ...request }, reports) {
+  if (transport === "websocket" && WebSocket) return openWebSocket(socketUrl, WebSocket, reports);
+  if (fetch) return openEventStream(url, fetch, request, reports);
+  throw new TypeError("neither WebSocket nor fetch is here");
+}
 
 /**
  * @param {string} url
@@ -32,6 +69,9 @@ export const SUBPROTOCOL = "sightline.v1.json";
 export function openWebSocket(url, WebSocket, reports) {
   const socket = new WebSocket(url, SUBPROTOCOL);
   let closed = false;
+  socket.onopen = () => {
+    if (!closed) reports.onOpen?.();
+  };
   socket.onmessage = ({ data }) => {
     if (!closed) deliver(data, reports);
   };
@@ -56,14 +96,14 @@ export function openWebSocket(url, WebSocket, reports) {
  *
  * @param {string} url
  * @param {typeof globalThis.fetch} fetch
- * @param {Record<string, string>} headers
+ * @param {Request} request
  * @param {Reports} reports
  * @returns {Road}
  */
-export function openEventStream(url, fetch, headers, reports) {
+export function openEventStream(url, fetch, request, reports) {
   const abort = new AbortController();
   const { signal } = abort;
-  readEventStream(url, fetch, { headers, signal }, reports).then(
+  readEventStream(url, fetch, { ...init(request), signal }, reports).then(
     (end) => signal.aborted || reports.onEnd(end),
     () => signal.aborted || reports.onEnd({}),
   );
@@ -73,13 +113,13 @@ export function openEventStream(url, fetch, headers, reports) {
 /**
  * @param {string} url
  * @param {typeof globalThis.fetch} fetch
- * @param {{headers: Record<string, string>, signal: AbortSignal}} options
+ * @param {RequestInit & {signal: AbortSignal}} init
  * @param {Reports} reports
- * @returns {Promise<import("./connection.js").End>} how the stream ended
+ * @returns {Promise<import("./link.js").End>} how the stream ended
  */
-async function readEventStream(url, fetch, { headers, signal }, reports) {
-  const accept = { accept: "text/event-stream" };
-  const response = await fetch(url, { headers: { ...headers, ...accept }, signal, cache: "no-store" });
+async function readEventStream(url, fetch, init, reports) {
+  const { signal } = init;
+  const response = await fetch(url, init);
   if (!response.ok) {
     const { status, problem, retryAfterMs } = await problemOf(response);
     return { status, problem, retryAfterMs };
@@ -98,6 +138,17 @@ async function readEventStream(url, fetch, { headers, signal }, reports) {
     if (events.length === 0) reports.onAlive();
     for (const { data } of events) if (!signal.aborted) deliver(data, reports);
   }
+}
+
+/**
+ * @param {Request} request
+ * @returns {RequestInit}
+ */
+function init({ headers, body }) {
+  const accepting = { ...headers, accept: "text/event-stream" };
+  if (body === undefined) return { headers: accepting, cache: "no-store" };
+  const sending = { ...accepting, "content-type": "application/json" };
+  return { method: "POST", headers: sending, body: JSON.stringify(body), cache: "no-store" };
 }
 
 /**

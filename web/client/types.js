@@ -138,6 +138,17 @@
  * @property {number} pending
  * @property {string} [title]
  *
+ * @typedef {object} Snapshot What a view of a session shows; a new object whenever anything in it changed.
+ * @property {Observation | null} observation
+ * @property {import("./track.js").Phase} phase
+ * @property {number} resynchronised how often the state had to be replaced
+ * @property {Problem | null} problem why the phase is `unavailable`
+ *
+ * @typedef {object} ListSnapshot What a view of the list of sessions shows; a new object whenever anything in it changed.
+ * @property {ReadonlyArray<SessionEntry> | null} sessions newest activity first; null until it came
+ * @property {import("./track.js").Phase} phase
+ * @property {Problem | null} problem why the phase is `unavailable`
+ *
  * @typedef {object} Batch
  * @property {string} batch_id
  * @property {number} enqueue_seq

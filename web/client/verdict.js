@@ -8,6 +8,7 @@
  */
 
 /** @typedef {import("./types.js").Problem} Problem */
+/** @typedef {import("./types.js").Frame} Frame */
 /** @typedef {'retry' | 'forget' | 'end'} Verdict */
 
 /**
@@ -47,4 +48,15 @@ export function verdictOn({ code, status, problem }, hadCursor) {
  */
 export function saidByServer({ code, status }) {
   return status !== undefined || (code !== undefined && code !== 1006);
+}
+
+/**
+ * The end that a `goodbye` announces.
+ *
+ * @param {Frame} goodbye
+ * @returns {End & {retryAfterMs?: number, jitterMs?: number}}
+ */
+export function endOf({ reason, code, retry_after_ms, jitter_ms }) {
+  const isFinal = typeof code === "number" && code >= 4000 && code <= 4499;
+  return { code, retryAfterMs: retry_after_ms, jitterMs: jitter_ms, problem: isFinal ? { code: reason, detail: undefined } : undefined };
 }

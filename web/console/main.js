@@ -19,6 +19,7 @@ import { painter } from "./paint.js";
 import { QueueView } from "./queue.js";
 import { hashOf, sessionOf } from "./route.js";
 import { Sidebar } from "./sidebar.js";
+import { Streams } from "./streams.js";
 import { Transcript } from "./transcript.js";
 import { Watched } from "./watched.js";
 import { showWelcome } from "./welcome.js";
@@ -52,10 +53,18 @@ const live = new LiveTurn(byId("transcript", HTMLElement), pictureOf);
 let watched = null;
 /** @type {unknown} the refusal that was told last, so that a dismissed one stays dismissed */
 let refusal = null;
+const streams = new Streams(listChanged);
 
 /** @param {string} attachmentId */
 function pictureOf(attachmentId) {
   return address(ownOrigin(), sessionPath(watched?.sessionId ?? "", `/attachments/${encodeURIComponent(attachmentId)}`));
+}
+
+function listChanged() {
+  sidebar.tell(streams.list.snapshot);
+  if (!streams.isRefused) return;
+  watched?.reopen();
+  paint();
 }
 
 /** Follows the address. */
@@ -74,7 +83,7 @@ function navigate() {
 
 /** @param {string} sessionId */
 function watch(sessionId) {
-  return new Watched({ sessionId, api, outbox: outboxOf(sessionId), onChange: paint, onTurnError: (message) => showError(message) });
+  return new Watched({ sessionId, api, streams, outbox: outboxOf(sessionId), onChange: paint, onTurnError: (message) => showError(message) });
 }
 
 /** @param {string} sessionId */
@@ -134,7 +143,7 @@ function titleNow(observation) {
   return firstLine(title || (observation?.read_view.truncated ? "" : (first?.content ?? ""))) || shortId(watched.sessionId);
 }
 
-/** @param {import("../client/session.js").Snapshot | null} snapshot */
+/** @param {import("../client/types.js").Snapshot | null} snapshot */
 function paintRefusal(snapshot) {
   const now = snapshot?.phase === "unavailable" ? snapshot : null;
   if (now?.problem === refusal && now !== null) return;
@@ -192,5 +201,4 @@ window.addEventListener("hashchange", navigate);
 
 navigate();
 paint();
-sidebar.refresh();
 if (matchMedia("(hover: hover)").matches) box.focus();

@@ -1,5 +1,6 @@
 /**
- * The list of sessions: asked for gently, while somebody can see it, and at once after what was done here.
+ * The list of sessions. It is told what changes; where it is not, it asks: gently, while somebody can see it, and at once after what
+ * was done here.
  */
 
 import { arrange, byId, element, setText } from "./dom.js";
@@ -8,6 +9,7 @@ import { ago, firstLine, shortId } from "./words.js";
 
 /** @typedef {import("../client/types.js").SessionEntry} SessionEntry */
 
+const FIRST_MS = 1_000;
 const EVERY_MS = 5_000;
 const LIMIT = 100;
 
@@ -20,18 +22,19 @@ export class Sidebar {
   #items = new Map();
   /** @type {ReadonlyArray<SessionEntry>} */
   #entries = [];
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
   #asked = 0;
+  #isTold = false;
 
   /**
    * @param {import("../client/api.js").Api} api
-   * @param {() => void} onList called when a list has come, also an unchanged one
+   * @param {() => void} onList called when a list has come, also an unchanged one, and now and then, as times grow old
    */
   constructor(api, onList) {
     this.#api = api;
     this.#onList = onList;
-    document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
+    this.#timer = setTimeout(() => this.#goOn(), FIRST_MS);
+    document.addEventListener("visibilitychange", () => this.#goOn());
   }
 
   /** False until the first list came. */
@@ -46,9 +49,42 @@ export class Sidebar {
     return this.#entries.find((entry) => entry.session_id === sessionId);
   }
 
-  /** Asks now, and again every few seconds. A failure is no news: the connection mark tells about the server. */
-  async refresh() {
+  /**
+   * Takes what is told of the list.
+   *
+   * @param {import("../client/types.js").ListSnapshot} list
+   */
+  tell({ sessions, phase }) {
+    const wasTold = this.#isTold;
+    this.#isTold = phase === "live";
+    if (this.#isTold && sessions) {
+      this.#asked += 1;
+      this.#entries = sessions;
+      this.known = true;
+      this.#onList();
+    } else if (wasTold) {
+      this.#goOnLater();
+    }
+  }
+
+  #goOn() {
+    if (document.hidden) return;
+    this.refresh();
+    if (this.#isTold) this.#onList();
+  }
+
+  #goOnLater() {
     clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#goOn(), EVERY_MS);
+  }
+
+  /**
+   * Asks now, unless it is told anyway, and again after a few seconds. A failure is no news: the connection mark tells about the
+   * server.
+   */
+  async refresh() {
+    this.#goOnLater();
+    if (this.#isTold) return;
     const asked = (this.#asked += 1);
     try {
       const { sessions } = await this.#api.listSessions({ limit: LIMIT });
@@ -57,9 +93,8 @@ export class Sidebar {
       this.known = true;
       this.#onList();
     } catch {
-      if (asked !== this.#asked) return;
+      // It is asked again.
     }
-    this.#timer = setTimeout(() => document.hidden || this.refresh(), EVERY_MS);
   }
 
   /**

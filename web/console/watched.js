@@ -2,18 +2,17 @@
  * The session this page is looking at: its client, its outbox and its history, from choosing it to leaving it.
  */
 
-import { connectSession, webStorageKeeper } from "../client/index.js";
 import { NO_HISTORY, hasOlder, oldestOf, withPage, withView } from "./history.js";
 
 /** @typedef {import("../client/types.js").Frame} Frame */
 
-const MESSAGES = 100;
 const OLDER = 100;
 
 /**
  * @typedef {object} WatchedOptions
  * @property {string} sessionId
  * @property {import("../client/api.js").Api} api
+ * @property {import("./streams.js").Streams} streams
  * @property {import("./outbox.js").Outbox} outbox
  * @property {() => void} onChange
  * @property {(message: string) => void} onTurnError
@@ -21,27 +20,38 @@ const OLDER = 100;
 
 export class Watched {
   #api;
+  #streams;
   #onChange;
+  #onTurnError;
   #loading = false;
   /** @type {string | null} the turn that was asked to stop */
   stopping = null;
 
   /** @param {WatchedOptions} options */
-  constructor({ sessionId, api, outbox, onChange, onTurnError }) {
+  constructor({ sessionId, api, streams, outbox, onChange, onTurnError }) {
     this.sessionId = sessionId;
     this.outbox = outbox;
     this.#api = api;
+    this.#streams = streams;
     this.#onChange = onChange;
+    this.#onTurnError = onTurnError;
     /** @type {import("./history.js").History} */
     this.history = NO_HISTORY;
-    this.client = connectSession({
-      sessionId,
-      messages: MESSAGES,
-      storage: tabStorage(),
-      onChange,
+    this.client = this.#open();
+  }
+
+  /** Watches it again, by whatever way there is now. */
+  reopen() {
+    this.client.close();
+    this.client = this.#open();
+  }
+
+  #open() {
+    return this.#streams.open(this.sessionId, {
+      onChange: () => this.#onChange(),
       onFrame: (frame) => {
         const message = turnErrorOf(frame);
-        if (message) onTurnError(message);
+        if (message) this.#onTurnError(message);
       },
     });
   }
@@ -106,15 +116,6 @@ export class Watched {
 
   leave() {
     this.client.close();
-  }
-}
-
-/** @returns {import("../client/storage.js").Keeper | undefined} undefined where the browser forbids storage */
-function tabStorage() {
-  try {
-    return webStorageKeeper(sessionStorage);
-  } catch {
-    return undefined;
   }
 }
 

@@ -12,7 +12,7 @@ const action = byId("welcome-action", HTMLButtonElement);
 /**
  * @param {object} now
  * @param {boolean} now.watching
- * @param {import("../client/session.js").Snapshot | null} now.snapshot
+ * @param {import("../client/types.js").Snapshot | null} now.snapshot
  * @param {{known: boolean, count: number}} now.sidebar
  */
 export function showWelcome(now) {
