@@ -147,6 +147,10 @@ class _Ring:
             self.start = 0
 
 
+def _nobody() -> None:
+    """Who is woken by a subscription that is closed."""
+
+
 class _Subscription:
     __slots__ = ("_merge_until", "_position", "_ring", "_wake", "armed", "lost")
 
@@ -199,6 +203,7 @@ class _Subscription:
 
     def close(self) -> None:
         self.armed = False
+        self._wake = _nobody  # whose it was holds this
         if self._ring is not None:
             self._ring.subscriptions.discard(self)
             self._ring = None

@@ -206,7 +206,7 @@ class TurnDriver:
                 if not settled:
                     await finish(self._give_back(handle, running))
                 running.release()
-                if running.lost and not running.handing_back:
+                if running.lost and not settled and not running.handing_back:
                     raise ClaimExpired(handle.session_id, running.claim.claim_id)
         return taken[0]
 
@@ -384,6 +384,8 @@ class TurnDriver:
             if told:
                 return  # a repeated commit, whose first answer was lost after it had been told here
             told = True
+            if running.held is not None:
+                self._keeper.drop(running.held)  # the lease is given back: a renewal under way would call it lost
             handle.publish(self._clock.now_ms(), ended(commit, batches, result))
             handle.settle_batches(batches)
 

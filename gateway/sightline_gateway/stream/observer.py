@@ -217,6 +217,8 @@ class Observer:
                 feed.close()
             self._feeds.clear()
             self._busy = self._answers = None
+            # These lead back here: with them, all of the connection would stay until cycles are looked for.
+            self._on_message = self._on_failure = None
             self._hub.clockwork.cancel(self._pace_timer)
             self._hub.clockwork.cancel(self._look_timer)
             self._left(self)

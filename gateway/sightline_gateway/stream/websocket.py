@@ -70,10 +70,8 @@ class Socket:
         self.observer = observer
         self._path = scope["path"]
         self._trace_id = str(scope.get("sightline.request_id", ""))
-        self._frames: dict[str, tuple[type[Struct], Handler]] = {
-            "ping": (PingFrame, self._ping),
-            "auth": (AuthFrame, self._auth),
-        }
+        # Not those of every socket: methods of its own in here would lead back to it, and keep it when it is over.
+        self._frames: dict[str, tuple[type[Struct], Handler]] = {}
 
     def takes(self, kind: str, shape: type[Struct], handler: Handler) -> None:
         self._frames[kind] = (shape, handler)
@@ -101,10 +99,21 @@ class Socket:
             raise ProblemError("frame_too_large", f"the limit is {_MAX_FRAME} bytes")
         body = parse_object(raw)
         kind = body.pop("type", None)
-        entry = self._frames.get(kind) if isinstance(kind, str) else None
+        entry = self._taken_as(kind)
         if entry is None:
-            raise ProblemError("bad_frame", f"type must be one of {', '.join(self._frames)}", field="type")
+            types = ", ".join(("ping", "auth", *self._frames))
+            raise ProblemError("bad_frame", f"type must be one of {types}", field="type")
         return object_from(body, entry[0]), entry[1]
+
+    def _taken_as(self, kind: object) -> tuple[type[Struct], Handler] | None:
+        match kind:
+            case "ping":
+                return PingFrame, self._ping
+            case "auth":
+                return AuthFrame, self._auth
+            case str():
+                return self._frames.get(kind)
+        return None
 
     def failed(self, error: Exception) -> tuple[Frame, int, str]:
         """What a client hears of a failure of ours."""

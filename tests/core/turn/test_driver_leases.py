@@ -106,6 +106,30 @@ async def test_a_renewal_that_hangs_keeps_no_other_turn_from_its_lease() -> None
         gate.open()
 
 
+@pytest.mark.parametrize("under_way", [False, True], ids=["a new renewal", "a renewal under way"])
+async def test_a_renewal_that_meets_the_commit_does_not_take_a_committed_turn_for_lost(under_way: bool) -> None:
+    """The commit gives the lease back. Its answer may reach the driver later than a renewal is refused."""
+    puppet = Puppet()
+    async with running(puppet, limits=Limits(session_lease=9.0, poll_interval=1_000.0)) as world:
+        watched = await watch(world)
+        await world.send("question")
+        renewal = world.faults.hold("renew_lease")
+        if under_way:
+            await world.clock.run_for(4.0)
+            assert renewal.reached.is_set()
+        commit = world.faults.hold_answer("commit")
+        await puppet.says("answer")
+        await puppet.ends()
+        assert commit.reached.is_set()
+        renewal.open()
+        await world.clock.run_for(4.0)
+        commit.open()
+        await settled()
+        assert watched.opening.subscription.take(1) == (), "there is no gap"
+        assert watched.told[-1] == "committed"
+        await in_step(world, watched)
+
+
 async def test_an_owner_that_was_superseded_stops_its_agent_and_writes_nothing() -> None:
     puppet = Puppet()
     async with running(puppet, limits=Limits(session_lease=9.0, poll_interval=1_000.0)) as world:
