@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from sightline_gateway.lines.response_line import ResponseLine
+from sightline_gateway.lines.socket_protocol import SocketProtocol
 from sightline_gateway.stream.channel import Channel
 from sightline_gateway.stream.observer import Observer
-from sightline_gateway.stream.response_line import ResponseLine
-from sightline_gateway.stream.socket_protocol import SocketProtocol
 from tests.gateway.stream.serving import LEAN, Serving, serving
 from tests.gateway.stream.stage import playing
 from tests.gateway.stream.wires import ServerSentWire, SocketWire, Wire
