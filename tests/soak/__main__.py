@@ -77,6 +77,8 @@ async def soak(seconds: float, observers: int, sessions: int, seed: int) -> int:
         files_after = await _files_once_quiet(server.process, files_before + FILES_OF_ITS_OWN)
         if files_after > files_before + FILES_OF_ITS_OWN:
             wrong.append(f"{files_after} files are open once everybody has left; it began with {files_before}")
+        if counts["gap unavailable"]:
+            wrong.append("gaps because something could not be proved, on a server that neither restarted nor failed")
         if "Traceback" in server.process.log:
             wrong.append(f"the server complained: {server.process.log[-2000:]}")
     grown = growth(samples) if len(samples) >= 6 else 0.0
