@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -31,6 +32,8 @@ PATHS = (ROOT, ROOT / "core", ROOT / "gateway")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _STOP_SECONDS = 10.0
+_PORTS = range(20_000, 32_000)
+"""Below those that Linux gives to outgoing connections, of which a load test has thousands."""
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -49,10 +52,14 @@ def folder(owner: str | None = None) -> Iterator[Path]:
         yield Path(name)
 
 
-def free_port() -> int:
-    """A port nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+def free_port(neighbours: int = 0) -> int:
+    """A port nobody listens on at this moment, nor on so many behind it. No outgoing connection will be given it."""
+    for port in random.sample(_PORTS, 100):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as taken:
+            for number in range(port, port + neighbours + 1):
+                taken.enter_context(socket.create_server(("127.0.0.1", number)))
+            return port
+    raise RuntimeError(f"no port from {_PORTS.start} to {_PORTS.stop} is free")
 
 
 class Process:

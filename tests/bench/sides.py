@@ -108,7 +108,7 @@ def raw_broadcaster(*, together: bool = False) -> Side:
     async def stand(channels: int) -> AsyncIterator[Stand]:
         built = await program("rawcast")
         flags = ("--together",) if together else ()
-        port = _two_free_ports()
+        port = free_port(neighbours=1)
         with folder() as place:
             async with running(built, str(port), *flags, cwd=place, speaks=True) as process:
                 await process.line()
@@ -121,14 +121,6 @@ def raw_broadcaster(*, together: bool = False) -> Side:
                 yield Stand(process, ("--port", str(port), "--path", "/{}"), lines(port + 1), missed)
 
     return Side(TOGETHER if together else RAW, stand)
-
-
-def _two_free_ports() -> int:
-    """The first of two neighbours."""
-    while True:
-        port = free_port()
-        if port < 65_535:
-            return port
 
 
 # Sightline
