@@ -16,6 +16,9 @@ __all__ = ["Clockwork", "Timer"]
 
 _log = logging.getLogger("sightline.gateway.clockwork")
 
+_GRAIN = 0.01
+"""Seconds it sleeps at least: many that are due a little apart are done together, and none of them is that exact."""
+
 
 class Timer:
     """One call to come. `cancel` it through the clockwork; after its time it is of no use."""
@@ -77,7 +80,7 @@ class Clockwork:
             timer = self._heap[0]
             wait = timer.due - self._clock.monotonic()
             if timer.call is not None and wait > 0:
-                await self._clock.sleep(wait)
+                await self._clock.sleep(max(wait, _GRAIN))
                 continue
             heapq.heappop(self._heap)
             call, timer.call = timer.call, None
