@@ -80,7 +80,7 @@ class Channel:
         self._runs: dict[int, Run] = {}
         self._snapshot: tuple[Observation, int, bytes] | None = None
         self._head = self._at_head()
-        handle.attach(self._session_ended)
+        handle.attach(self._end_all)
 
     def _at_head(self) -> ReplaySubscription:
         opening = self.handle.open_at_tail(self._wake)
@@ -108,7 +108,7 @@ class Channel:
             self._unpark(feed)
             if not self._feeds:
                 self._head.close()
-                self.handle.detach(self._session_ended)
+                self.handle.detach(self._end_all)
                 self._empty(self)
 
     def park(self, feed: Feed, render: Render, kinds: frozenset[str] | None) -> Group:
@@ -138,8 +138,13 @@ class Channel:
             return self._deliver(now)
         except Exception:
             _log.exception("session %s: a pass failed", self.session_id)
+        try:
             self._let_all_look()
-            return 0
+        except Exception:
+            # Nothing more would be heard here. Better that all come back with their cursors than that they wait.
+            _log.exception("session %s: the log cannot be read", self.session_id)
+            self._end_all("rotated")
+        return 0
 
     def _deliver(self, now: float) -> int:
         writes = 0
@@ -212,7 +217,7 @@ class Channel:
         self._snapshot = None
         self._runs.clear()
 
-    def _session_ended(self, reason: str) -> None:
+    def _end_all(self, reason: str) -> None:
         for feed in list(self._feeds):
             feed.end(reason)
 

@@ -6,6 +6,7 @@ does not touch the others. Its twin, a POST answered by server-sent events, name
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -24,6 +25,8 @@ from sightline_gateway.stream.sse import EventStream, pace_of
 from sightline_gateway.stream.websocket import Socket, error_frame, serve_socket
 
 __all__ = ["OPERATION", "observe_socket", "serve_observe"]
+
+_log = logging.getLogger("sightline.gateway.observe")
 
 _Id = Annotated[str, Meta(max_length=200)] | int | None
 _SessionId = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -98,7 +101,9 @@ class _Subscriptions:
             await self._observer.subscribe(session_id, place, messages=frame.messages, kinds=kinds)
             if session_id in self._unwanted:
                 self._observer.unsubscribe(session_id)
-        except SightlineError as error:
+        except Exception as error:
+            if not isinstance(error, SightlineError):
+                _log.exception("a subscription failed")
             self._observer.answer(error_frame(problem_of(error, self._path), frame))
         finally:
             self._opening.discard(session_id)

@@ -172,7 +172,6 @@ class Observer:
         self._batch = min(self._batch, line.batch)
         self._started = True
         self.render = render
-        self._on_message = on_message
         for feed in self._feeds.values():
             feed.line = line
         now = self._hub.clock.monotonic()
@@ -204,7 +203,7 @@ class Observer:
         if self._answers is None:
             self._answers = deque()
         self._answers.append(frame)
-        if len(self._answers) >= _MAX_ANSWERS and not self.holding:
+        if len(self._answers) >= _MAX_ANSWERS and self._started and not self.holding:
             self.holding = True
             self._line.hold_reading()
         self._wake()

@@ -143,6 +143,26 @@ async def test_a_pass_that_fails_leaves_no_hole(monkeypatch: pytest.MonkeyPatch)
         assert texts[-3:] == ["first ", "word ", "and another"]
 
 
+async def test_a_log_that_cannot_be_read_any_more_sends_all_away_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("the log is gone")
+
+    async with playing(session_ids=("s", "t")) as stage:
+        client, other = await stage.socket(), await stage.socket(session="t")
+        await stage.say("first ")
+        with monkeypatch.context() as trouble:
+            trouble.setattr(type(stage.world.replay), "subscribe_after", broken)
+            trouble.setattr(channel, "event", broken)
+            await stage.say("word ")
+        assert (client.only("goodbye")["reason"], client.close_code) == ("rotated", 4504)
+        again = await stage.socket(f"cursor={client.only('goodbye')['cursor']}")
+        assert [event["data"]["event"]["text"] for event in again.events()] == ["word "]
+        await stage.puppet.ends()
+        await stage.world.send("go", session_id="t")
+        assert other.events(), "and nobody else has noticed"
+        await stage.puppet.ends()
+
+
 async def test_ten_thousand_subscriptions_on_one_socket_are_answered_and_nobody_notices() -> None:
     async with playing(max_subscriptions=1_000) as stage:
         other = await stage.socket()
