@@ -46,7 +46,7 @@ class Wrong(Exception):
 class Options(Struct, frozen=True, kw_only=True):
     """How much is measured. The defaults are those of a full run."""
 
-    rounds: int = 5
+    rounds: int = 3
     seconds: float = 5.0
     warm_up: float = 1.5
     sessions: int = 100
@@ -79,6 +79,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """Observers to whom nothing happens."""
     waiting_seconds: float = 25.0
     """A little more than the time between two pings."""
+    alone_seconds: float = 10.0
+    """The same server before they come."""
     storm: int = 5_000
     """Observers who come back at the same moment."""
     deltas: int = 200_000
@@ -97,6 +99,7 @@ SHORT = Options(
     idle_seconds=5.0,
     waiting=2_000,
     waiting_seconds=5.0,
+    alone_seconds=2.0,
     storm=1_000,
     deltas=20_000,
 )

@@ -98,6 +98,15 @@ class Process:
         return cpu_seconds(self._process.pid)
 
     @property
+    def ran_seconds(self) -> float:
+        """Processor time used so far by what still runs, to the nanosecond."""
+        return sum(
+            int(_read(pid, f"task/{task}/schedstat").split()[0]) / 1e9
+            for pid in _tree(self._process.pid)
+            for task in _tasks(pid)
+        )
+
+    @property
     def resident_bytes(self) -> int:
         return sum(int(_read(pid, "statm").split()[1]) * _PAGE for pid in _tree(self._process.pid))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from urllib.parse import parse_qsl
@@ -34,6 +34,8 @@ _SHOWN_VALUE = 200
 _SHOWN_NAME = 100
 _SHOWN_ERRORS = 100
 _LOOKED_INTO = 256
+_SHARED_QUERY = 512
+"""Bytes of a query string that is worth remembering."""
 _NUMBER = re.compile(r"[0-9]{1,19}(\.[0-9]{1,9})?", re.ASCII)
 
 
@@ -211,7 +213,20 @@ def _parts(shape: Any) -> Iterator[Any]:
 
 
 def parse_query(raw: bytes, shape: type[_T]) -> _T:
-    """A query string as a `shape`; every value is text, converted by the field's type. Raises like `object_from`."""
+    """A query string as a `shape`, which is frozen: who asks the same gets the same one.
+
+    Every value is text, converted by the field's type. Raises like `object_from`.
+    """
+    # Clients that come back in a herd ask alike.
+    return _shared_query(raw, shape) if len(raw) <= _SHARED_QUERY else _parsed_query(raw, shape)
+
+
+@lru_cache(maxsize=1024)
+def _shared_query(raw: bytes, shape: type[_T]) -> _T:
+    return _parsed_query(raw, shape)
+
+
+def _parsed_query(raw: bytes, shape: type[_T]) -> _T:
     known = _fields_of(shape)
     try:
         pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)

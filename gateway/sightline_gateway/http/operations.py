@@ -41,7 +41,7 @@ _SESSION_ID = re.compile(r"[A-Za-z0-9._~:@-]{1,128}", re.ASCII)
 _OPAQUE_ID = re.compile(r"[A-Za-z0-9._~:@-]{1,200}", re.ASCII)
 
 
-class NoQuery(Struct):
+class NoQuery(Struct, frozen=True):
     """A route without query parameters."""
 
 

@@ -33,7 +33,7 @@ class CreatedSession(Observation, frozen=True, kw_only=True):
     applied_through: str
 
 
-class ListQuery(Struct, forbid_unknown_fields=True):
+class ListQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """`after`: the `next` of the page before."""
 
     limit: Limit = 50
@@ -41,13 +41,13 @@ class ListQuery(Struct, forbid_unknown_fields=True):
     status: Literal["waiting", "running", "queued", "idle"] | None = None
 
 
-class ObserveQuery(Struct, forbid_unknown_fields=True):
+class ObserveQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """`messages`: the newest so many; 200 without it."""
 
     messages: Count = 200
 
 
-class MessagesQuery(Struct, forbid_unknown_fields=True):
+class MessagesQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """`before`: a message id; the newest without it."""
 
     before: Annotated[str, Meta(min_length=1, max_length=200)] | None = None

@@ -50,13 +50,13 @@ class PostAnswer(Struct, forbid_unknown_fields=True):
     answer: Any
 
 
-class QueueQuery(Struct, forbid_unknown_fields=True):
+class QueueQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """`pending`: what nobody has taken yet; `all`: also claimed and ended ones, as far as they are kept."""
 
     state: Literal["pending", "all"] = "pending"
 
 
-class CancelQuery(Struct, forbid_unknown_fields=True):
+class CancelQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """`from`: cancel this batch and every later pending one."""
 
     start: Annotated[str, Meta(min_length=1, max_length=200)] = msgspec.field(name="from")

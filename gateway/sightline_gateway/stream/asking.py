@@ -18,7 +18,7 @@ __all__ = ["EventsQuery", "Messages", "Place", "Wish", "kinds_of", "place_of", "
 Messages = Annotated[int, Meta(ge=0, le=10_000)]
 
 
-class EventsQuery(Struct):
+class EventsQuery(Struct, frozen=True):
     """Where to begin, what to show, how to bring it.
 
     `cursor` (or `last_event_id`): resume behind it; `now`: from the tail, without a snapshot; neither: a fresh start.

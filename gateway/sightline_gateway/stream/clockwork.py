@@ -9,6 +9,7 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Callable
+from math import ceil
 
 from sightline.clock import Clock
 
@@ -23,15 +24,10 @@ _GRAIN = 0.01
 class Timer:
     """One call to come. `cancel` it through the clockwork; after its time it is of no use."""
 
-    __slots__ = ("call", "due", "number")
+    __slots__ = ("call",)
 
-    def __init__(self, due: float, number: int, call: Callable[[], None]) -> None:
-        self.due = due
-        self.number = number
+    def __init__(self, call: Callable[[], None]) -> None:
         self.call: Callable[[], None] | None = call
-
-    def __lt__(self, other: Timer) -> bool:
-        return (self.due, self.number) < (other.due, other.number)
 
 
 class Clockwork:
@@ -42,19 +38,25 @@ class Clockwork:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._heap: list[Timer] = []
+        # What is due when; the number keeps the order of what is due at once. Tuples compare without Python.
+        self._heap: list[tuple[float, int, Timer]] = []
         self._count = 0
         self._live = 0
         self._task: asyncio.Task[None] | None = None
         self._calling = False
 
-    def after(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """Call it after so long. What it raises is logged."""
+    def after(self, seconds: float, call: Callable[[], None], *, slack: float = 0.0) -> Timer:
+        """Call it after so long, or up to `slack` seconds later. What it raises is logged.
+
+        What has the same slack is due in groups that far apart, however many there are: each group wakes the process
+        once.
+        """
         self._count += 1
-        timer = Timer(self._clock.monotonic() + seconds, self._count, call)
-        heapq.heappush(self._heap, timer)
+        timer = Timer(call)
+        due = self._clock.monotonic() + seconds
+        heapq.heappush(self._heap, (ceil(due / slack) * slack if slack else due, self._count, timer))
         self._live += 1
-        if self._heap[0] is timer:
+        if self._heap[0][2] is timer:
             self._wind()
         return timer
 
@@ -77,8 +79,8 @@ class Clockwork:
 
     async def _run(self) -> None:
         while self._heap:
-            timer = self._heap[0]
-            wait = timer.due - self._clock.monotonic()
+            due, _, timer = self._heap[0]
+            wait = due - self._clock.monotonic()
             if timer.call is not None and wait > 0:
                 await self._clock.sleep(max(wait, _GRAIN))
                 continue

@@ -49,7 +49,7 @@ class UnsubscribeFrame(Struct, forbid_unknown_fields=True):
     id: _Id = None
 
 
-class ManyQuery(Struct, forbid_unknown_fields=True):
+class ManyQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """`heartbeat`: a frame whenever so many seconds were quiet."""
 
     heartbeat: Annotated[float, Meta(ge=0.1, le=3600)] | None = None

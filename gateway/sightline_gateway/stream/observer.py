@@ -30,6 +30,9 @@ _log = logging.getLogger("sightline.gateway.stream")
 _MAX_ANSWERS = 64
 _JITTER_MS = 1_000
 
+_PACE_GROUPS = 64
+"""In so many groups comments are made that are due in one period: what keeps a proxy awake need not be punctual."""
+
 _COMMENT = Comment()
 
 
@@ -405,7 +408,8 @@ class Observer:
         due = last + pace.every
         if pace.lifetime is not None:
             due = min(due, self._rotate_at)
-        self._pace_timer = self._hub.clockwork.after(due - now, self._keep_pace)
+        slack = pace.every / _PACE_GROUPS if pace.comment else 0.0
+        self._pace_timer = self._hub.clockwork.after(due - now, self._keep_pace, slack=slack)
 
     def _heartbeat(self) -> Frame:
         if self._many:
