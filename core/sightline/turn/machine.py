@@ -25,7 +25,8 @@ called back: what it takes in belongs to the turn and is settled with it.
 
 **Saving.** A state is plain data (`turn/states.py`). Restoring (`turn/saving.py`) gives it back together with what is
 out, made by the same function as the first time. Tools answer one by one and their answers are part of the state, so a
-restored turn asks for the missing ones alone.
+restored turn asks for the missing ones alone. Effects that need no answer are told once and never again, but for the
+end: a finished state tells it whenever it is restored.
 
 What has no state here: approval of a tool, or a question to a person, happens inside a tool call, which takes as long
 as it takes, and a refusal is a result. Retrying a provider happens inside a model call. Which tools there are is looked
@@ -83,7 +84,7 @@ from sightline.turn.states import (
     outstanding,
 )
 
-__all__ = ["TABLE", "Move", "Refusal", "Rule", "Step", "step"]
+__all__ = ["TABLE", "Move", "Refusal", "RefusalReason", "Rule", "Step", "step"]
 
 _FULL_PERCENT = 95
 """A prompt that fills so much of the context window leaves no room for an answer."""
@@ -98,10 +99,16 @@ class Step(Struct, frozen=True):
     effects: tuple[Effect, ...]
 
 
+RefusalReason = Literal["wrong_state", "wrong_id", "unknown_call", "call_answered"]
+"""Another kind of input is awaited, or none; the answer is to another effect; no such tool call was asked for; it has
+been answered.
+"""
+
+
 class Refusal(Struct, frozen=True):
     """The input was not for this state, and changed nothing. `detail` is for people."""
 
-    reason: Literal["wrong_state", "wrong_id", "unknown_call", "call_answered"]
+    reason: RefusalReason
     detail: str
 
 
@@ -137,10 +144,10 @@ def _model_answered(state: WaitingModel, given: ModelResult) -> Step:
     if state.final:
         course = _said(state.course, _without_calls(given.parts))
         return _enter(Finished(course=course, ending=Ending(reason="max_turns", message=_limit(course))))
-    parts = _with_own_ids(given.parts, state.course.effect_id)
-    course = _next_effect(_said(state.course, parts))
-    if any(isinstance(part, ToolCallPart) for part in parts):
-        return _enter(WaitingTools(course=course))
+    said = AssistantMessage(parts=_with_own_ids(given.parts, state.course.effect_id))
+    course = _next_effect(_said(state.course, said.parts))
+    if said.calls:
+        return _enter(WaitingTools(course=course, calls=said.calls))
     return _enter(WaitingCheckpoint(course=course, kind="before_completion"))
 
 
@@ -219,8 +226,9 @@ TABLE: dict[tuple[type[State], type[Input]], Rule] = {
         (
             Move("it calls tools", WaitingTools, (ToolCalls,)),
             Move("it calls none", WaitingCheckpoint, (Checkpoint,)),
-            Move("the call was the final one, or was cancelled", Finished, (Done,)),
-            Move("it was cut off, or the provider failed", Finished, (Emit, Done)),
+            Move("it was the final one", Finished, (Done,)),
+            Move("it was cancelled", Finished, (Done,)),
+            Move("it ended badly", Finished, (Emit, Done)),
         ),
     ),
     (WaitingModel, Cancel): Rule(
@@ -242,8 +250,8 @@ TABLE: dict[tuple[type[State], type[Input]], Rule] = {
         _delivered,
         (
             Move("something new came in", WaitingModel, (Progress, ModelCall)),
-            Move("nothing came in after work", WaitingModel, (ModelCall,)),
-            Move("nothing came in before completion", Finished, (Done,)),
+            Move("nothing new came in after work", WaitingModel, (ModelCall,)),
+            Move("nothing new came in before completion", Finished, (Done,)),
         ),
     ),
     (WaitingCheckpoint, Cancel): Rule(
@@ -268,7 +276,7 @@ def _calling_model(course: Course) -> WaitingModel:
 
 
 def _limit(course: Course) -> str:
-    return f"The turn has reached its limit of {course.max_turns} model requests."
+    return f"The turn has made as many model requests as it may ({course.max_turns})."
 
 
 def _next_effect(course: Course) -> Course:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
-from sightline.turn.conversation import AssistantMessage, ConversationMessage, ToolCallPart, ToolResultPart
+from sightline.turn.conversation import ConversationMessage, ToolCallPart, ToolResultPart
 from sightline.turn.effects import Checkpoint, CheckpointKind, Done, Effect, Ending, ModelCall, ToolCalls
 
 __all__ = [
@@ -46,16 +46,11 @@ class WaitingModel(Struct, frozen=True, kw_only=True, tag="waiting_model"):
 
 
 class WaitingTools(Struct, frozen=True, kw_only=True, tag="waiting_tools"):
-    """The calls are those of the last message; `results` are the answers so far, as they came."""
+    """`calls` are those of the last message; `results` are the answers so far, as they came."""
 
     course: Course
+    calls: tuple[ToolCallPart, ...]
     results: tuple[ToolResultPart, ...] = ()
-
-    @property
-    def calls(self) -> tuple[ToolCallPart, ...]:
-        last = self.course.messages[-1]
-        assert isinstance(last, AssistantMessage)
-        return last.calls
 
     @property
     def open(self) -> tuple[ToolCallPart, ...]:
