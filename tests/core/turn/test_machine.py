@@ -104,12 +104,13 @@ def test_effect_ids_grow_by_one_from_one() -> None:
 
 @pytest.mark.parametrize("given", ["", "a"], ids=["none", "one twice"])
 def test_a_call_without_an_id_of_its_own_gets_one(given: str) -> None:
-    parts = (call("a"), text("and"), call(given), call("a.1.2"))
+    # The names that would be made are taken as well.
+    parts = (call("a"), call("a.1.3"), call("call.1.3"), call(given), text("and"))
     [effect] = went(BEGIN, ModelResult(effect_id=1, parts=parts)).effects
     assert isinstance(effect, ToolCalls)
     ids = [wanted.call_id for wanted in effect.calls]
-    assert ids[0] == "a"
-    assert len(set(ids)) == 3
+    assert ids[:3] == ["a", "a.1.3", "call.1.3"]
+    assert len(set(ids)) == 4
     assert "" not in ids
     assert kinds(went(BEGIN, ModelResult(effect_id=1, parts=parts), answered(2, *ids)).effects) == [
         "progress",
@@ -186,6 +187,12 @@ def test_a_cause_counts_once_and_its_first_telling() -> None:
     [progress, _] = went(begin, TALKS, more).effects
     assert isinstance(progress, Progress)
     assert progress.messages[1:] == (wake("w2", "first"),)
+
+
+def test_a_turn_begins_with_each_cause_once() -> None:
+    [first] = went(Start(messages=(wake("w1", "first"), user("hello"), wake("w1", "second")))).effects
+    assert isinstance(first, ModelCall)
+    assert first.messages == (wake("w1", "first"), user("hello"))
 
 
 def test_a_cause_that_is_known_does_not_prolong_the_turn() -> None:
