@@ -91,6 +91,7 @@ format: $(VENV)/for-check ## put Python's formatting and import order right
 docs: $(VENV)/for-serve ## write the pages that are generated
 	@$(BIN)/python -c 'from sightline_gateway.settings import reference_markdown as page; print(page().strip())' > $(VENV)/page
 	@mkdir -p docs && mv $(VENV)/page docs/settings.md
+	@$(BIN)/python docs/draw_turn_machine.py > $(VENV)/page && mv $(VENV)/page docs/turn-machine.md
 
 .PHONY: clean
 clean: ## remove what was built or installed; .sightline, the data, stays

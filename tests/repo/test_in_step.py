@@ -1,4 +1,4 @@
-"""Things said twice say the same: versions, commands, the settings page, the process types."""
+"""Things said twice say the same: versions, commands, the pages that are generated, the process types."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.draw_turn_machine import page
 from sightline_gateway.settings import reference_markdown
 from tests.repo.source import ROOT
 
@@ -52,3 +53,7 @@ def test_the_procfile_names_the_three_kinds_of_process() -> None:
 
 def test_the_settings_page_is_generated_from_the_table() -> None:
     assert text("docs/settings.md").strip() == reference_markdown().strip(), "make docs writes it anew"
+
+
+def test_the_drawing_of_the_turn_machine_is_current() -> None:
+    assert text("docs/turn-machine.md").strip() == page(), "make docs draws it anew"
