@@ -41,6 +41,7 @@ _EXPOSED = (
     "X-Request-Id",
     APPLIED_THROUGH,
 )
+_BUSIEST = "/v1/sessions/{session_id}/turns"
 _STATUS_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -116,7 +117,9 @@ def _routes(gateway: Gateway) -> list[BaseRoute]:
     routes: list[BaseRoute] = [WebSocketRoute(events.OPERATION.path, _Raw(socket)), watched]
     routes.append(WebSocketRoute(observe.OPERATION.path, _Raw(many_socket)))
     routes.append(Route(observe.OPERATION.path, _Answered(gateway, many), methods=["POST"]))
-    for path in dict.fromkeys(operation.path for operation in OPERATIONS if operation not in _STREAMS):
+    paths = dict.fromkeys(operation.path for operation in OPERATIONS if operation not in _STREAMS)
+    # Starlette tries one route after the other.
+    for path in sorted(paths, key=lambda path: path != _BUSIEST):
         methods = {operation.method: operation for operation in OPERATIONS if operation.path == path}
         routes.append(Route(path, _Answered(gateway, _dispatch(gateway, methods)), methods=list(methods)))
     routes += [Route(path, _Answered(gateway, _later), methods=methods) for path, methods in service.LATER]

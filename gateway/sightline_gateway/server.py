@@ -235,6 +235,7 @@ class _Server(uvicorn.Server):
                 ws_ping_interval=_PING_SECONDS,
                 ws_ping_timeout=_PING_SECONDS,
                 ws_per_message_deflate=settings.ws_compression and settings.ws_impl == "lean",
+                timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]  # a timer takes it, with fractions
                 proxy_headers=False,
             )
         )

@@ -59,6 +59,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     retention: float = 86_400.0
     key_retention: float = 2_592_000.0
     drain_timeout: float = 20.0
+    keep_alive: float = 75.0
     allow_origin: tuple[str, ...] = ()
     allow_host: tuple[str, ...] = ()
     insecure_no_auth: bool = False
@@ -225,6 +226,12 @@ SETTINGS: tuple[Setting, ...] = (
         _seconds(0, 3600),
         "How long running turns get to end when the server is told to stop, in seconds.",
         _RUN,
+    ),
+    Setting(
+        "keep_alive",
+        "SECONDS",
+        _seconds(0.1, 3600),
+        "How long a connection without a request stays open, in seconds; longer than a proxy in front keeps it.",
     ),
     Setting(
         "allow_origin",

@@ -98,6 +98,15 @@ def connected(server: Server) -> Iterator[Connection]:
         yield Connection(plain)
 
 
+def test_a_connection_without_a_request_is_closed_after_its_time(tmp_path: Path) -> None:
+    with serving(tmp_path, "--store", "memory:", "--keep-alive", "0.1") as server, connected(server) as connection:
+        connection.request("GET /healthz")
+        assert connection.head()[0] == 200
+        while connection.plain.recv(65_536):
+            pass  # the rest of the answer, then the end
+        server.stop()
+
+
 def works(server: Server) -> bool:
     return server.http.get("/healthz").status_code == 200
 

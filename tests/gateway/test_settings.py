@@ -47,6 +47,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "retention": ("60", 60.0),
     "key_retention": ("61", 61.0),
     "drain_timeout": ("0", 0.0),
+    "keep_alive": ("0.5", 0.5),
     "allow_origin": ("https://app.example", ("https://app.example",)),
     "allow_host": ("app.example", ("app.example",)),
     "insecure_no_auth": ("true", True),
@@ -79,6 +80,7 @@ BAD: dict[str, list[str]] = {
     "retention": ["59", "-1"],
     "key_retention": ["59", "-1"],
     "drain_timeout": ["-1", "3601", "soon"],
+    "keep_alive": ["0", "3601"],
     "allow_origin": [
         "",
         "*",

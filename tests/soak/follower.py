@@ -120,6 +120,8 @@ class Follower:
                 assert frame.gap.latest_cursor == frame.cursor
                 self.gaps.append(frame.gap.reason)
                 self._begin(frame)
+            case "goodbye" if frame.reason == "session_deleted" and not self._opened:
+                return  # it was gone before its older messages had been read
             case "caught_up" | "goodbye":
                 assert self._opened, f"{frame.type} before anything else"
                 assert frame.cursor == self.cursor, f"{frame.type} at {frame.cursor}, not {self.cursor}"

@@ -247,7 +247,10 @@ class Observer:
     def session_ended(self, feed: Feed, reason: str) -> None:
         if not self._many:
             self.close(reason)
-        elif self.unsubscribe(feed.session_id):
+        elif feed.session_id in self._feeds:
+            if feed.unsaid and not feed.waiting:
+                self.answer(feed.first_frame())
+            self.unsubscribe(feed.session_id)
             self.answer(control(self._goodbye(feed, feed.cursor, _Farewell(reason))))
 
     # What its line says to it

@@ -108,6 +108,22 @@ async def test_a_session_that_is_deleted_says_goodbye_and_the_others_go_on(trans
         assert not client.over()
 
 
+async def test_a_session_that_is_deleted_before_it_was_shown_says_where_it_began_and_then_goodbye() -> None:
+    async with playing(session_ids=("a", "b")) as stage:
+        line = Line()
+        client = await stage.observe("", line=line)
+        await subscribe(client, "b")
+        line.stall()
+        await subscribe(client, "a")
+        await stage.delete("a")
+        line.resume()
+        await settled()
+        first, *_, last = of(client, "a")
+        assert names([first, last]) == ["observation", "goodbye"]
+        assert last["cursor"] == first["cursor"]
+        assert not client.over()
+
+
 @both
 async def test_sessions_that_cannot_be_watched_are_refused_by_name_and_the_others_go_on(transport: str) -> None:
     async with playing(session_ids=("a", "gone")) as stage:
