@@ -78,7 +78,11 @@ SECTION = Section(
 1,000 sessions have one observer each; {PUBLISHERS} publishers on connections that are kept post turns to them in a
 closed loop. Counted are the `queue_changed` frames at the observers, which say that the turn was enqueued; a 2xx is
 answered, and the frame sent, when the turn is in the store. So that only this is measured the gateway runs no turns
-(`--role web`). The Durable Streams server and Nchan keep everything in memory.""",
+(`--role web`). The Durable Streams server and Nchan keep everything in memory.
+
+Where the time goes, by `perf` and a profiler (November 2026, on the machine above): of 230 µs for a POST 68 % are
+Python's, 16 % the system's, 5 % SQLite's. Three quarters of what the event loop does for it is HTTP: parsing, routes,
+checks, headers.""",
     subjects=subjects,
     heading="",
     columns=(

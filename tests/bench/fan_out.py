@@ -105,7 +105,11 @@ put around them. *Bytes* is what one delivery is on the wire, frames included.
 {PEERS}
 
 The server has one core, the load generator (C, `tests/bench/load/`) the other. How busy the generator is shows that
-it is not the one that is measured.""",
+it is not the one that is measured.
+
+Where the time goes when events come 32 at a time, by `perf` (November 2026, on the machine above): 88 % of the
+server's is the system's, which copies 17 kB to each observer at every pass, 8 % Python's, 3 % the event loop's. What is
+left to gain is bytes: an event of ours is 541, of which 200 are text.""",
     subjects=fan_out_subjects,
     heading="",
     columns=(
@@ -164,7 +168,12 @@ CHANNELS_SECTION = Section(
 1,000 streams have one observer each; the next event goes to the next stream, and {IN_MANY} are on their way in all.
 Of ours each is a session in which a turn runs. Here how events come in counts as much as how they go out: ours, the
 raw broadcaster's and Socket.IO's are lines on one TCP connection, NATS reads its own protocol, Nchan and the
-Durable Streams server a POST each.""",
+Durable Streams server a POST each.
+
+Where the time goes, by `perf` and a profiler (November 2026, on the machine above): 28 to 32 µs for an event, 66 % of
+them in Python and 28 % in the system, for one write. Half of Python's is making the event, encoding it, keeping it and
+folding it into the session's state; a quarter is framing and handing it out; the rest is the agent and the loop. Nothing
+stands out: an event goes through some fifty calls.""",
     subjects=channels_subjects,
     heading="",
     columns=(

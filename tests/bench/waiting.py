@@ -109,7 +109,11 @@ Centrifuge when the subscription is confirmed; Socket.IO when the namespace is j
 is answered. Memory is what the process has more than before, as the system sees it, without the kernel's own
 buffers. CPU is what the server uses while nothing happens, and what of it the observers cost: the rest it uses without
 any, which is measured before they connect. Ours pings every WebSocket every 20 seconds and comments
-every event stream every 15, which Nchan does not as it comes.""",
+every event stream every 15, which Nchan does not as it comes.
+
+Where the time of a connection goes, by `perf` and a profiler (November 2026, on the machine above): of 220 µs 60 % are
+Python's and 32 % the system's. Of Python's a quarter is parsing the request and making its scope, a tenth the routing,
+a tenth the checks before it, and most of the rest the opening of the stream itself.""",
     subjects=subjects,
     heading="",
     columns=(
