@@ -172,8 +172,8 @@ Durable Streams server a POST each.
 
 Where the time goes, by `perf` and a profiler (November 2026, on the machine above): 28 to 32 µs for an event, 66 % of
 them in Python and 28 % in the system, for one write. Half of Python's is making the event, encoding it, keeping it and
-folding it into the session's state; a quarter is framing and handing it out; the rest is the agent and the loop. Nothing
-stands out: an event goes through some fifty calls.""",
+folding it into the session's state; a quarter is framing and handing it out; the rest is the agent and the loop.
+Nothing stands out: an event goes through some fifty calls.""",
     subjects=channels_subjects,
     heading="",
     columns=(

@@ -65,9 +65,9 @@ the turn that said the events still runs. Nchan keeps exactly 500 and is asked f
 JetStream consumer for each client, on a stream in memory. The Durable Streams server is asked for everything from
 the beginning of a stream that has these 500 events. Socket.IO is left out: it keeps nothing as it comes.
 
-Where the time goes, by `perf` (November 2026, on the machine above): of 430 µs for one of ours 51 % are Python's, most of
-it for the connection and the opening and not for the events, which are made into bytes once for all who missed them;
-38 % are the system's, for 270 kB and a connection.""",
+Where the time goes, by `perf` (November 2026, on the machine above): of 430 µs for one of ours 51 % are Python's, most
+of it for the connection and the opening and not for the events, which are made into bytes once for all who missed
+them; 38 % are the system's, for 270 kB and a connection.""",
     subjects=resume_subjects,
     heading="",
     columns=(
