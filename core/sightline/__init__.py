@@ -26,12 +26,14 @@ from sightline.queue.model import (
     TurnInput,
     TurnInputPayload,
 )
-from sightline.turn.agent import Agent, AgentError, Turn
+from sightline.turn.agent import Agent, AgentError, Turn, TurnOver
+from sightline.turn.blocking import BlockingTurn
 
 __all__ = [
     "Agent",
     "AgentError",
     "Batch",
+    "BlockingTurn",
     "Clock",
     "DeliveryPolicy",
     "Draft",
@@ -60,6 +62,7 @@ __all__ = [
     "Turn",
     "TurnInput",
     "TurnInputPayload",
+    "TurnOver",
     "Written",
     "check_frame",
     "fold",

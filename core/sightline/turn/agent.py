@@ -29,9 +29,9 @@ from sightline.observation.activities import (
 from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Usage, UsageFigures
 from sightline.session.rules import add_usage
-from sightline.turn.rules import error_text
+from sightline.turn.rules import error_text, failure_text
 
-__all__ = ["Agent", "AgentError", "Emit", "History", "Turn", "TurnOver"]
+__all__ = ["Agent", "AgentError", "Emit", "History", "Turn", "TurnOver", "check_text"]
 
 Emit = Callable[[Activity, str], None]
 """Shows one activity under a correlation id."""
@@ -52,6 +52,12 @@ class AgentError(Exception):
 
 class TurnOver(RuntimeError):
     """The agent went on talking after its turn had ended; nobody listens."""
+
+
+def check_text(text: object) -> None:
+    """Raises TypeError for what is no text."""
+    if not isinstance(text, str):
+        raise TypeError(f"an agent speaks text, not {type(text).__name__}")
 
 
 class Turn:
@@ -90,6 +96,7 @@ class Turn:
         self._checkpoint = checkpoint
         self._attachment = attachment
         self._over = False
+        self._cancelled = False
         self._steps = 0
         self._iteration = 0
         self._correlation = self._next_correlation()
@@ -131,6 +138,11 @@ class Turn:
         except Exception as error:
             self._tool_ended(part, error_text(error), "failed", started)
             raise
+        except (SystemExit, KeyboardInterrupt) as error:
+            # In a task of its own, as of tools that are gathered, asyncio would let it end the whole process.
+            failure = AgentError(f"the tool {name} raised {failure_text(error)}")
+            self._tool_ended(part, str(failure), "failed", started)
+            raise failure from error
         self._tool_ended(part, shown, "completed", started)
         self._renew_correlation()
         return output
@@ -167,12 +179,21 @@ class Turn:
         """Wait on the kernel's clock; zero lets others run."""
         await self.clock.sleep(seconds)
 
+    def cancel(self) -> None:
+        """Called by the driver: somebody wants the end of the turn."""
+        self._cancelled = True
+
     def end(self) -> None:
         """Called by the driver: nothing more may be said, and a tool call that did not end has failed."""
         self._over = True
         for part in self._parts:
             if part.facts.get("state") == "running":
                 part.facts["state"] = "failed"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody wants the end of the turn, or it has ended: what the agent does now is cleaning up."""
+        return self._cancelled or self._over
 
     @property
     def answer(self) -> str:
@@ -196,8 +217,7 @@ class Turn:
         return tuple(self._correlations)
 
     def _say(self, channel: str, text: str, activity: Activity) -> None:
-        if not isinstance(text, str):
-            raise TypeError(f"an agent speaks text, not {type(text).__name__}")
+        check_text(text)
         if not text:
             return
         self._show(activity, self._correlation)

@@ -43,7 +43,7 @@ from sightline.turn.commit import CommitResult, CommitStore, TurnCommit
 from sightline.turn.composing import Said, command_commit, turn_commit
 from sightline.turn.intake import Intake
 from sightline.turn.keeping import LeaseKeeper
-from sightline.turn.rules import early_outcome, ended_batches, error_text
+from sightline.turn.rules import early_outcome, ended_batches, error_text, failure_text
 from sightline.turn.running import Running
 from sightline.turn.tasks import finish, retrieve
 from sightline.turn.telling import (
@@ -335,12 +335,13 @@ class TurnDriver:
                     return _outcome_of(agent)
             finally:
                 stopped.cancel()
-                await finish(self._end_agent(agent))
+                await finish(self._end_agent(agent, turn))
         return None if running.cancel_reason is None else _cancelled(running.cancel_reason)
 
-    async def _end_agent(self, agent: asyncio.Task[None]) -> None:
+    async def _end_agent(self, agent: asyncio.Task[None], turn: Turn) -> None:
         """Cancel the agent, if it has not ended, and wait a while for it to clean up."""
         if not agent.done():
+            turn.cancel()
             agent.cancel()
             if not await within(self._clock, _CANCEL_GRACE, agent):
                 _log.warning("%s ignores its cancellation", agent.get_name())
@@ -441,12 +442,14 @@ def _outcome_of(agent: asyncio.Task[None]) -> Outcome:
     if isinstance(error, AgentError):
         return Outcome(status="failed", error=Failure("agent_error", error_text(error)))
     _log.error("agent failed", exc_info=error)
-    return Outcome(status="failed", error=Failure("agent_error", f"{type(error).__name__}: {error_text(error)}"))
+    return Outcome(status="failed", error=Failure("agent_error", failure_text(error)))
 
 
 async def _call(agent: Agent, turn: Turn) -> None:
+    """The agent's end, as something that is safe to be a task's: some exceptions would end the process with it."""
     try:
         await agent(turn)
     except SystemExit as error:
-        # asyncio would let it end the whole process, and every other turn with it.
         raise AgentError(f"the agent called exit({error.code})") from error
+    except KeyboardInterrupt as error:
+        raise AgentError(f"the agent raised {failure_text(error)}") from error
