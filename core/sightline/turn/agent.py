@@ -80,6 +80,7 @@ class Turn:
         history: History,
         checkpoint: Callable[[], Awaitable[tuple[InputMessage, ...]]] | None = None,
         attachment: Callable[[str], Awaitable[bytes]] | None = None,
+        flush: Callable[[], None] | None = None,
         causes: tuple[TurnCause, ...] = (),
         options: dict[str, Any] | UnsetType = UNSET,
     ) -> None:
@@ -95,6 +96,7 @@ class Turn:
         self._history = history
         self._checkpoint = checkpoint
         self._attachment = attachment
+        self._flush = flush
         self._over = False
         self._cancelled = False
         self._steps = 0
@@ -167,6 +169,7 @@ class Turn:
         """
         if self._over:
             raise TurnOver(f"turn {self.turn_id} has ended")
+        self.flush()
         return () if self._checkpoint is None else await self._checkpoint()
 
     async def attachment(self, attachment_id: str) -> bytes:
@@ -178,6 +181,11 @@ class Turn:
     async def sleep(self, seconds: float) -> None:
         """Wait on the kernel's clock; zero lets others run."""
         await self.clock.sleep(seconds)
+
+    def flush(self) -> None:
+        """Show now what is held back for the flush window. Other activities and the end of the turn do so as well."""
+        if self._flush is not None and not self._over:
+            self._flush()
 
     def cancel(self) -> None:
         """Called by the driver: somebody wants the end of the turn."""

@@ -140,10 +140,13 @@ class BlockingTurn:
     # The loop's side
 
     def flush(self) -> None:
-        """Return when everything handed over so far has been said; raises why something could not be."""
-        self.wait_for(_nothing)
+        """Return when everything handed over so far has been shown; raises why something could not be."""
+        self.wait_for(self._flush)
         with self._changed:
             self._check()
+
+    async def _flush(self) -> None:
+        self._turn.flush()
 
     def end(self) -> None:
         """Called on the loop: nothing more may come from the thread; what it said before that still counts."""
@@ -249,10 +252,6 @@ class BlockingTurn:
             return error
         self._loop.call_soon_threadsafe(_set_result, answer, output)
         return None
-
-
-async def _nothing() -> None:
-    pass
 
 
 def _set_result(future: asyncio.Future[Any], output: Any) -> None:

@@ -53,6 +53,7 @@ from sightline.turn.telling import (
     turn_ended,
     turn_started,
 )
+from sightline.turn.window import FlushWindow
 
 __all__ = ["DriverLimits", "TurnDriver", "TurnStore"]
 
@@ -69,10 +70,16 @@ class TurnStore(SessionStore, QueueStore, CommitStore, Protocol):
 
 
 class DriverLimits(Struct, frozen=True, kw_only=True):
-    """Bounds of one driver. `lease_ms`: how long a sign of life is good for, in milliseconds."""
+    """Bounds of one driver. `lease_ms`: how long a sign of life is good for, in milliseconds.
+
+    `turn_timeout`: how many seconds an attempt may be at work, 0 for any number. `flush_window`: text that is said
+    within so many seconds is one event, 0 for none.
+    """
 
     max_attempts: int
     lease_ms: int
+    turn_timeout: float = 0.0
+    flush_window: float = 0.0
 
 
 class TurnDriver:
@@ -104,6 +111,10 @@ class TurnDriver:
         self._keeper = LeaseKeeper(store, clock, lease_ms=limits.lease_ms, claim_ms=CLAIM_TTL_MS)
         self._running: dict[str, Running] = {}
         self._agents: set[asyncio.Task[None]] = set()
+        self.timed_out = 0
+        """How many turns were stopped because they took too long."""
+        self.left_behind = 0
+        """How many agents did not end when they were cancelled."""
         self._ending = False
 
     @property
@@ -157,7 +168,7 @@ class TurnDriver:
         taken: list[Running] = []
 
         def begin(claim: Claim) -> None:
-            running = Running(claim)
+            running = Running(claim, self._clock)
             taken.append(running)
             self._running[handle.session_id] = running
             if self._ending:
@@ -202,6 +213,8 @@ class TurnDriver:
                     self._keeper.drop(running.held)
                 if running.turn is not None:
                     running.turn.end()
+                if running.window is not None:
+                    running.window.close()
                 del self._running[handle.session_id]
                 if not settled:
                     await finish(self._give_back(handle, running))
@@ -272,6 +285,9 @@ class TurnDriver:
             data = TurnActivity(id=identity, correlation_id=correlation_id, event=activity)
             handle.publish(self._clock.now_ms(), (Change(data, claim.turn_id),))
 
+        if self._limits.flush_window:
+            running.window = FlushWindow(emit, self._clock, self._limits.flush_window)
+
         async def attachment(attachment_id: str) -> bytes:
             return (await self._attachments.get(claim.session_id, attachment_id))[1]
 
@@ -282,7 +298,8 @@ class TurnDriver:
             input=inputs,
             policy=copy.deepcopy(handle.view.policy),
             clock=self._clock,
-            emit=emit,
+            emit=emit if running.window is None else running.window.show,
+            flush=None if running.window is None else running.window.flush,
             history=history,
             checkpoint=lambda: self._intake.take_in(handle, running),
             attachment=attachment,
@@ -328,6 +345,7 @@ class TurnDriver:
             self._agents.add(agent)
             agent.add_done_callback(self._agent_ended)
             stopped = asyncio.create_task(running.stopped.wait())
+            timing = asyncio.create_task(self._time(running)) if self._limits.turn_timeout else None
             try:
                 await asyncio.wait({agent, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if agent.done() and not running.stopped.is_set():
@@ -335,8 +353,19 @@ class TurnDriver:
                     return _outcome_of(agent)
             finally:
                 stopped.cancel()
+                if timing is not None:
+                    timing.cancel()
                 await finish(self._end_agent(agent, turn))
+        if running.timed_out:
+            return _timed_out(self._limits.turn_timeout)
         return None if running.cancel_reason is None else _cancelled(running.cancel_reason)
+
+    async def _time(self, running: Running) -> None:
+        await running.stopwatch.reaches(self._limits.turn_timeout)
+        running.time_out()
+        if running.timed_out:
+            self.timed_out += 1
+            _log.warning("turn %s is stopped after %g s", running.claim.turn_id, self._limits.turn_timeout)
 
     async def _end_agent(self, agent: asyncio.Task[None], turn: Turn) -> None:
         """Cancel the agent, if it has not ended, and wait a while for it to clean up."""
@@ -344,6 +373,7 @@ class TurnDriver:
             turn.cancel()
             agent.cancel()
             if not await within(self._clock, _CANCEL_GRACE, agent):
+                self.left_behind += 1
                 _log.warning("%s ignores its cancellation", agent.get_name())
 
     def _agent_ended(self, agent: asyncio.Task[None]) -> None:
@@ -353,6 +383,8 @@ class TurnDriver:
     def _turn_commit(
         self, handle: RuntimeHandle, running: Running, turn: Turn, outcome: Outcome, started_ms: int
     ) -> TurnCommit:
+        if not running.lost:
+            turn.flush()
         turn.end()
         return turn_commit(
             running.claims,
@@ -431,6 +463,10 @@ class TurnDriver:
 
 def _cancelled(reason: str) -> Outcome:
     return Outcome(status="cancelled", reason=reason)
+
+
+def _timed_out(seconds: float) -> Outcome:
+    return Outcome(status="failed", error=Failure("turn_timeout", f"stopped after {seconds:g} seconds"))
 
 
 def _outcome_of(agent: asyncio.Task[None]) -> Outcome:
