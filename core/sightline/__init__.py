@@ -28,6 +28,7 @@ from sightline.queue.model import (
 )
 from sightline.turn.agent import Agent, AgentError, Turn, TurnOver
 from sightline.turn.blocking import BlockingTurn
+from sightline.turn.programs import Ran, run_program
 
 __all__ = [
     "Agent",
@@ -45,6 +46,7 @@ __all__ = [
     "Kernel",
     "Limits",
     "Observation",
+    "Ran",
     "Replayed",
     "Runtime",
     "RuntimeHandle",
@@ -67,4 +69,5 @@ __all__ = [
     "check_frame",
     "fold",
     "parse_frame",
+    "run_program",
 ]
