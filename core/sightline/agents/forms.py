@@ -20,7 +20,7 @@ from typing import Any, cast
 from sightline.turn.agent import Agent, AgentError, Turn
 from sightline.turn.blocking import BlockingTurn
 
-__all__ = ["as_agent"]
+__all__ = ["as_agent", "runs_in_thread"]
 
 _log = logging.getLogger("sightline.agents")
 
@@ -53,6 +53,11 @@ def as_agent(found: object) -> Agent:
     if tools is not None:
         agent.tools = tools
     return cast(Agent, agent)
+
+
+def runs_in_thread(agent: Agent) -> bool:
+    """Whether it is one that was not async."""
+    return getattr(agent, "in_thread", False)
 
 
 def _check_signature(found: Callable[..., Any]) -> None:
@@ -122,6 +127,7 @@ def _in_thread(call: Callable[[BlockingTurn], object]) -> Agent:
         if error is not None:
             raise error
 
+    agent.in_thread = True  # type: ignore[attr-defined]
     return agent
 
 
