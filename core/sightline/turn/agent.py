@@ -2,9 +2,11 @@
 
 An agent is an async callable that takes a `Turn`, says things through it, and returns. It owns nothing durable: what it
 says is shown live at once and becomes history when the turn is committed. It may be run again from the start after a
-crash, so its side effects happen at least once; the transcript gets the turn exactly once.
+crash, so its side effects happen at least once; the transcript gets the turn exactly once. Other forms that people
+write agents in are made this one when they are loaded (`agents/forms.py`).
 
-An agent is cancelled by the ordinary asyncio cancellation: clean up and let `CancelledError` pass.
+An agent is cancelled by the ordinary asyncio cancellation: clean up and let `CancelledError` pass. One that does not
+end is left behind after a while, and can say and take in nothing more.
 """
 
 from __future__ import annotations
