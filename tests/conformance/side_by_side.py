@@ -19,8 +19,19 @@ from sightline.testing.clock import ManualClock
 __all__ = ["SideBySide"]
 
 _MEMORY_DISK = Path("/dev/shm")
-_WITHOUT_THEN = {"acquire_lease", "renew_lease", "release_lease", "renew", "purge_ended", "purge_keys"}
-_STATUSES: tuple[Status | None, ...] = (None, "idle", "queued", "running")
+_WITHOUT_THEN = {
+    "acquire_lease",
+    "renew_lease",
+    "release_lease",
+    "renew",
+    "purge_ended",
+    "purge_keys",
+    "purge_requests",
+    "remember",
+    "recall",
+    "answers_to",
+}
+_STATUSES: tuple[Status | None, ...] = (None, "idle", "queued", "running", "waiting")
 
 
 class SideBySide:

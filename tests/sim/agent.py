@@ -7,8 +7,10 @@ be there: all of it when the turn went well, a beginning of it otherwise.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import msgspec
 
 from sightline.errors import StoreUnavailable
 from sightline.queue.materializing import InputMessage
@@ -20,7 +22,15 @@ __all__ = ["ScriptedAgent"]
 
 
 class ScriptedAgent:
-    def __init__(self, plan: Plan) -> None:
+    """`performed` and `heard` are called with session, turn and key: what it is about to do to the world, and what it
+    got for an answer. They raise when that must not be.
+    """
+
+    def __init__(
+        self, plan: Plan, performed: Callable[[str, str, str], None], heard: Callable[[str, str, str, str], None]
+    ) -> None:
+        self._performed = performed
+        self._heard = heard
         self._posts = {step.name: step for client in plan.clients for step in client.steps if isinstance(step, Post)}
         self.readings = 0
 
@@ -37,6 +47,7 @@ class ScriptedAgent:
         posts = [(message.content, self._of(message.content)) for message in turn.input]
         try:
             for text, post in posts:  # grows at checkpoints
+                await self._once(turn, text, post)
                 for number in range(post.says):
                     turn.text(self._piece(text, number))
                     if number == 1:
@@ -56,6 +67,27 @@ class ScriptedAgent:
             raise AgentError("as planned")
         if "exits" in ends:
             raise SystemExit(3)
+
+    async def _once(self, turn: Turn, text: str, post: Post) -> None:
+        if post.once:
+            await self._effects(turn, f"{text}/before", post.once)
+        if post.asks:
+            answer = await turn.ask(f"{text}?", key=text)
+            self._heard(turn.session_id, turn.turn_id, text, msgspec.json.encode(answer).decode())
+        if post.once and post.asks:
+            await self._effects(turn, f"{text}/after", post.once)
+
+    async def _effects(self, turn: Turn, name: str, count: int) -> None:
+        for number in range(count):
+            key = f"{name}/{number}"
+
+            async def effect(key: str = key) -> str:
+                self._performed(turn.session_id, turn.turn_id, key)
+                await turn.sleep(0.01)
+                return key
+
+            if await turn.idempotent(key, effect) != key:
+                raise AssertionError(f"{key} came to something else")
 
     def _of(self, text: str) -> Post:
         return self._posts.get(text) or Post(name=text)

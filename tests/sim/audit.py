@@ -36,7 +36,12 @@ async def audit(world: World) -> None:
         state = await read(world, book.session_id)
         if (state.record.revision, list(state.messages)) != (book.revision, book.messages):
             raise Violation(Law.READS, f"{book.session_id} is at {state.record.revision}, not {book.revision}")
+        if state.requests:
+            raise Violation(Law.ASKED, f"{book.session_id} is at its end, and asks {state.requests}")
         _check_history(book)
+    for session_id, turn_id in ledger.journaled:
+        if session_id in ledger.books and (left := await journal_of(world, session_id, turn_id)):
+            raise Violation(Law.RECORDED, f"{turn_id} is committed, and {left} is left of its journal")
 
 
 def audit_claims(world: World) -> None:
@@ -51,6 +56,14 @@ async def read(world: World, session_id: str) -> SessionState:
     world.loop.enter_thread()
     try:
         return await world.shared.store.load_session(session_id, _ALL)
+    finally:
+        world.loop.leave_thread()
+
+
+async def journal_of(world: World, session_id: str, turn_id: str) -> dict[str, str]:
+    world.loop.enter_thread()
+    try:
+        return await world.shared.store.recall(session_id, turn_id)
     finally:
         world.loop.leave_thread()
 
@@ -92,7 +105,13 @@ async def audit_views(world: World) -> None:
 
 
 def _compare(book: Book, view: Observation) -> None:
-    shown = (view.revision, list(view.read_view.messages), [entry.batch_id for entry in view.queue], view.live)
-    if shown != (book.revision, book.messages, [], None):
+    shown = (
+        view.revision,
+        list(view.read_view.messages),
+        [entry.batch_id for entry in view.queue],
+        view.requests,
+        view.live,
+    )
+    if shown != (book.revision, book.messages, [], (), None):
         at = (book.revision, [message.content for message in book.messages])
         raise Violation(Law.FOLD, f"{book.session_id} is shown as {shown}, and is at {at}")

@@ -28,13 +28,16 @@ from sightline.queue import claiming
 from sightline.queue.model import Batch, BatchState, Claim, Draft
 from sightline.queue.rules import new_batch
 from sightline.session.leasing import Lane, acquired
-from sightline.session.model import LaneBusy, SessionLease
-from sightline.stores.memory import batches, cancelling, claims, commits
+from sightline.session.model import LaneBusy, Request, SessionLease
+from sightline.stores.memory import batches, cancelling, claims, commits, journals, requests
 from sightline.stores.memory.state import Row, Session, State
+from sightline.turn.asking import Asking
 from sightline.turn.commit import CommitResult, TurnCommit, stamp_hash
 from sightline.turn.driver import TurnDriver
 from sightline.turn.intake import Intake
 from sightline.turn.keeping import LeaseKeeper
+from sightline.turn.recording import Journal, journal_of
+from sightline.turn.requests import Asked
 from sightline.turn.running import Running
 from tests.sim import lives
 from tests.sim.ledger import Law
@@ -237,6 +240,94 @@ def delayed_work_is_taken_at_once() -> AbstractContextManager[Any]:
         return not self.is_held(now, generation)
 
     return patch.object(claiming.Candidate, "is_eligible", is_eligible)
+
+
+# What outlives an attempt
+
+
+@_defect(Law.RECORDED, within=2_000)
+def a_retry_does_not_read_its_journal() -> AbstractContextManager[Any]:
+    def anew(store: Any, clock: Any, claim: Claim, lost: Callable[[], None]) -> Journal:
+        return journal_of(store, clock, structs.replace(claim, fencing_token=1), lost)
+
+    return patch("sightline.turn.driver.journal_of", anew)
+
+
+@_defect(Law.RECORDED, within=300)
+def a_note_is_handed_out_before_it_is_written() -> AbstractContextManager[Any]:
+    return patch.object(journals, "remember", lambda state, session_id, turn_id, key, value, *rest: value)
+
+
+@_defect(Law.RECORDED, within=300)
+def a_commit_leaves_its_journal() -> AbstractContextManager[Any]:
+    real = commits.commit_turn
+
+    def commit_turn(state: State, commit: TurnCommit) -> CommitResult:
+        kept = dict(state.session(commit.session_id).journals)
+        result = real(state, commit)
+        state.session(commit.session_id).journals.update(kept)
+        return result
+
+    return patch.object(commits, "commit_turn", commit_turn)
+
+
+@_defect(Law.ONE_WRITER, within=3_000)
+def whoever_was_superseded_writes_into_the_journal() -> AbstractContextManager[Any]:
+    return _all(
+        patch.object(journals, "is_lost", lambda lane, lease: False),
+        patch.object(requests, "is_lost", lambda lane, lease: False),
+    )
+
+
+@_defect(Law.ASKED, within=1_000)
+def every_attempt_asks_anew() -> AbstractContextManager[Any]:
+    real = requests.open_request
+
+    def open_request(state: State, session_id: str, request: Request, key: str, lease: SessionLease) -> Asked:
+        return real(state, session_id, request, f"{key} {request.request_id}", lease)
+
+    return patch.object(requests, "open_request", open_request)
+
+
+@_defect(Law.ASKED, within=300)
+def the_last_answer_counts() -> AbstractContextManager[Any]:
+    real = requests.answer_request
+
+    def answer_request(state: State, session_id: str, request_id: str, answer: str) -> Asked:
+        question = state.session(session_id).questions.get(request_id)
+        if question is not None:
+            question.answer = None
+        return real(state, session_id, request_id, answer)
+
+    return patch.object(requests, "answer_request", answer_request)
+
+
+@_defect(Law.ASKED, within=1_000)
+def a_turn_that_ends_goes_on_asking() -> AbstractContextManager[Any]:
+    return patch.object(commits, "end_requests", lambda session, turn_id, now: None)
+
+
+@_defect(Law.CHARGED, Law.READS, within=1_000)
+def who_waits_is_charged_for_it() -> AbstractContextManager[Any]:
+    real = requests.open_request
+
+    def open_request(state: State, session_id: str, *rest: Any) -> Asked:
+        rows = state.sessions[session_id].rows if session_id in state.sessions else {}
+        before = {name: row.batch.attempts for name, row in rows.items()}
+        asked = real(state, session_id, *rest)
+        for name, row in rows.items():
+            row.batch = structs.replace(row.batch, attempts=before[name])
+        return asked
+
+    return patch.object(requests, "open_request", open_request)
+
+
+@_defect(Law.ENDS, within=300)
+def answers_are_heard_by_pokes_alone() -> AbstractContextManager[Any]:
+    async def look(self: Asking) -> None:
+        pass
+
+    return patch.object(Asking, "_look_for_answers", look)
 
 
 # Keys, sequences, fences

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TypeVar
 
+from msgspec import structs
+
 from tests.sim.plan import (
     CancelBatch,
     CancelFrom,
@@ -91,7 +93,7 @@ def draw(seed: int) -> Plan:
     calm = chance.random() < 0.15
     names = _Names(sessions, len(workers))
     clients = tuple(_client(chance, names, index) for index in range(_one_of(chance, ((1, 8), (2, 8), (3, 4)))))
-    return Plan(
+    plan = Plan(
         seed=seed,
         sessions=sessions,
         workers=workers,
@@ -102,6 +104,40 @@ def draw(seed: int) -> Plan:
         lease=chance.uniform(2.0, 4.0),
         retention=_one_of(chance, ((86_400.0, 2), (0.3, 1))),
         landing=_one_of(chance, ((0.0, 1), (0.5, 1), (1.0, 1))),
+    )
+    return _with_requests(Random(f"requests {seed}"), plan, calm=calm)
+
+
+def _with_requests(chance: Random, plan: Plan, *, calm: bool) -> Plan:
+    """In some worlds, turns that keep a journal and ask people, and trouble with that."""
+    if chance.random() < 0.7:
+        return plan
+    clients = tuple(
+        structs.replace(client, steps=tuple(_asking(chance, step) for step in client.steps)) for client in plan.clients
+    )
+    more = () if calm or chance.random() < 0.3 else (_fault_of_a_request(chance, len(plan.workers)),)
+    return structs.replace(plan, clients=clients, faults=plan.faults + more)
+
+
+def _asking(chance: Random, step: Step) -> Step:
+    if not isinstance(step, Post) or chance.random() < 0.4:
+        return step
+    return structs.replace(step, once=chance.randint(0, 3), asks=chance.random() < 0.7)
+
+
+def _fault_of_a_request(chance: Random, workers: int) -> Fault:
+    method = _one_of(
+        chance,
+        (("remember", 6), ("open_request", 5), ("recall", 2), ("answer_request", 3), ("answers_to", 1), ("commit", 2)),
+    )
+    kind: FaultKind = _one_of(chance, _KINDS)
+    return Fault(
+        worker=chance.randrange(workers),
+        method=method,
+        nth=chance.randint(1, 5),
+        kind=kind,
+        times=_one_of(chance, ((1, 4), (3, 2), (10, 1))) if kind in ("refuse", "lose_answer", "lose_all") else 1,
+        seconds=_one_of(chance, ((0.05, 2), (1.0, 2), (5.0, 2))),
     )
 
 

@@ -36,7 +36,7 @@ def met_a_deleted_session(came: Came, method: str) -> None:
     if came.error is not None:
         fair = isinstance(came.error, SessionDeleted | LeaseLost | ClaimExpired)
     else:
-        fair = came.result is None or came.result is False or isinstance(came.result, NothingClaimed)
+        fair = came.result in (None, False, {}) or isinstance(came.result, NothingClaimed)
         fair = fair and not any(came.told)
     if not fair:
         raise Violation(Law.DURABLE, f"{method} of a deleted session: {came.error!r}, {came.result}, {came.told}")
@@ -130,6 +130,9 @@ def loaded(ledger: Ledger, came: Came, session_id: str, newest: int) -> None:
     shown = [(batch.batch_id, batch.state) for batch in state.open_batches]
     if shown != [(work.batch_id, work.state) for work in book.open_works()]:
         raise Violation(Law.READS, f"the queue of {session_id} is read as {shown}")
+    asked = [question.request for question in book.questions.values() if question.answer is None]
+    if list(state.requests) != asked:
+        raise Violation(Law.ASKED, f"the requests of {session_id} are {asked}, and are read as {state.requests}")
 
 
 def paged(ledger: Ledger, came: Came, session_id: str, *, before: str | None, limit: int) -> None:

@@ -231,7 +231,7 @@ def abandoned(ledger: Ledger, came: Came, claim: Claim, *, charge: bool) -> None
         why = "is asked to end" if came.handing_back else "is alive, and so is the store"
         raise Violation(Law.CHARGED, f"{came.life} {why}, and {claim.turn_id} is charged for an attempt that died")
     for work, batch in zip(held, given, strict=True):
-        work.attempts -= 0 if charge else 1
+        work.attempts = max(0, work.attempts - (0 if charge else 1))
         work.state, work.hold = BatchState.PENDING, None
         if batch.attempts != work.attempts:
             raise Violation(Law.CHARGED, f"{work.batch_id} given back with {batch.attempts}, not {work.attempts}")

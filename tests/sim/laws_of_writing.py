@@ -24,6 +24,7 @@ from sightline.queue.model import (
 from sightline.session.model import LaneBusy, SessionLease
 from sightline.turn.commit import CommitResult, TurnCommit
 from sightline.turn.rules import gave_up
+from tests.sim import laws_of_requests
 from tests.sim.ledger import Book, Came, Law, Ledger, Stamp, Violation, Work
 
 __all__ = [
@@ -68,12 +69,13 @@ def committed(ledger: Ledger, came: Came, commit: TurnCommit, *, answers: Answer
     for work in works:
         if work.cancel_asked and commit.outcome.status != "cancelled" and _knew(work):
             raise Violation(Law.OWNS, f"{commit.turn_id} was to be cancelled before it began, and {commit.outcome}")
-        work.attempts -= 0 if commit.charge else 1
+        work.attempts = max(1, work.attempts) - (0 if commit.charge else 1)
         work.end(_ENDS[commit.outcome.status], commit.now)
     for left in book.open_works():
         if left.turn_id == commit.turn_id:
             left.forget_turn()
             ledger.count("taken unknowingly")
+    laws_of_requests.ended(ledger, book, commit.turn_id, commit.now)
     if commit.reset:
         book.messages.clear()
     book.messages += commit.messages

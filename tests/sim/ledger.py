@@ -14,10 +14,10 @@ from enum import StrEnum
 from typing import Any
 
 from sightline.queue.model import Batch, BatchState, Claim, Draft
-from sightline.session.model import Message, SessionLease, Tools
+from sightline.session.model import Message, Request, SessionLease, Tools
 from sightline.turn.commit import CommitResult, TurnCommit
 
-__all__ = ["Book", "Came", "Hold", "KeyEntry", "Lane", "Law", "Ledger", "Stamp", "Violation", "Work"]
+__all__ = ["Book", "Came", "Hold", "KeyEntry", "Lane", "Law", "Ledger", "Question", "Stamp", "Violation", "Work"]
 
 
 class Law(StrEnum):
@@ -34,6 +34,8 @@ class Law(StrEnum):
     ORDER = "work is taken in its order"
     SETTLED = "every claim is settled"
     CHARGED = "attempts are counted as they were made"
+    RECORDED = "what is written down is not done again"
+    ASKED = "a question is asked once"
     READS = "what is read is what was written"
     FOLD = "fold"
     ENDS = "everything ends"
@@ -94,7 +96,7 @@ class Work:
 
     def forget_turn(self) -> None:
         """Its turn ended without it."""
-        self.attempts -= 1 if self.hold is not None else 0
+        self.attempts = max(0, self.attempts - (1 if self.hold is not None else 0))
         self.state, self.hold, self.turn_id = BatchState.PENDING, None, None
 
     def end(self, state: BatchState, now: int) -> None:
@@ -109,6 +111,16 @@ class KeyEntry:
 
     work: Work | None
     used_ms: int
+
+
+@dataclass(slots=True)
+class Question:
+    """A request under its key. `ended_ms`: when its turn was committed."""
+
+    request: Request
+    key: str
+    answer: str | None = None
+    ended_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -157,6 +169,8 @@ class Book:
     history: list[Message] = field(default_factory=list)
     stamps: dict[str, Stamp] = field(default_factory=dict)
     tools: Tools = field(default_factory=Tools)
+    journals: dict[str, dict[str, str]] = field(default_factory=dict)
+    questions: dict[str, Question] = field(default_factory=dict)
     claim_ids: set[str] = field(default_factory=set)
     free_at: float = 0.0
     in_touch: set[str] = field(default_factory=set)
@@ -201,6 +215,8 @@ class Ledger:
     """By life and session: the claims it was told of and has neither committed nor given back yet."""
     failed_commits: set[str] = field(default_factory=set)
     """Turns of which a commit got no answer from the store."""
+    journaled: set[tuple[str, str]] = field(default_factory=set)
+    """Turns that were committed and had a journal, by session."""
     owners: dict[str, str] = field(default_factory=dict)
     """Which life each owner of a lane is."""
 

@@ -100,6 +100,8 @@ def _plainer_step(step: Step) -> Iterator[Step]:
         {"checks": False},
         {"ends": "well"},
         {"says": 1},
+        {"asks": False},
+        {"once": 0},
     )
     for change in plainer_fields:
         plainer = structs.replace(step, **change)

@@ -61,6 +61,8 @@ class Post(Struct, frozen=True, kw_only=True, tag="post"):
     `keyed`: with a key, so that the client may try again. `delay`: not before so many seconds. `join`: joins neighbours
     of the same group. `early`: may be delivered into a turn that runs. The agent says `says` pieces in `sleep` seconds,
     and looks for more input after each if it `checks`; `ends`: how; `stubborn`: for how long it ignores a cancellation.
+    Before that it does `once` things to the world that are not to be done twice, then `asks` somebody, and does as many
+    again.
     """
 
     name: str
@@ -74,6 +76,8 @@ class Post(Struct, frozen=True, kw_only=True, tag="post"):
     sleep: float = 0.0
     ends: Literal["well", "fails", "exits"] = "well"
     stubborn: float = 0.0
+    once: int = 0
+    asks: bool = False
 
 
 class Command(Struct, frozen=True, kw_only=True, tag="command"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sightline.errors import StoreUnavailable
 from sightline.queue.model import Boundary, Cancellation, Claim, Enqueued
-from tests.sim import laws_of_cancelling, laws_of_reading, laws_of_work, laws_of_writing
+from tests.sim import laws_of_cancelling, laws_of_reading, laws_of_requests, laws_of_work, laws_of_writing
 from tests.sim.ledger import Book, Came, Law, Ledger, Violation
 from tests.sim.loop import EPOCH_MS
 
@@ -40,6 +40,12 @@ _LAWS: dict[str, Callable[..., None]] = {
     "next_due": laws_of_reading.due_read,
     "purge_ended": laws_of_reading.purged,
     "purge_keys": laws_of_reading.purged_keys,
+    "remember": laws_of_requests.remembered,
+    "recall": laws_of_requests.recalled,
+    "open_request": laws_of_requests.opened,
+    "answer_request": laws_of_requests.answered,
+    "answers_to": laws_of_requests.answers_read,
+    "purge_requests": laws_of_requests.purged_requests,
     "delete_session": laws_of_writing.deleted,
     "commit": laws_of_writing.committed,
     "acquire_lease": laws_of_writing.acquired,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +25,16 @@ from sightline.session.model import NewSession
 from sightline.stores.memory import MemoryStore
 from sightline.stores.sqlite import SqliteStore
 from sightline.turn.agent import AgentError
+from sightline.turn.requests import Asked
+from tests.sim import laws_of_requests
 from tests.sim.agent import ScriptedAgent
 from tests.sim.audit import audit, audit_claims, audit_views
 from tests.sim.clients import Client, Sent
 from tests.sim.effects import Effect, SharedStore
 from tests.sim.ledger import Book, Law, Ledger, Violation
 from tests.sim.lives import Life, Slot
-from tests.sim.loop import Killed, SimClock, Standstill, VirtualLoop
+from tests.sim.loop import OWNER, Killed, SimClock, Standstill, VirtualLoop
+from tests.sim.people import People
 from tests.sim.plan import Command, Outage, Plan, Post, StepClock, Stop
 from tests.sim.referee import Referee
 from tests.sim.trace import Trace
@@ -60,7 +63,8 @@ class World:
         self.plan = plan
         self.loop = loop
         self.shared = SharedStore(store, loop, threaded=threaded)
-        self.agent = ScriptedAgent(plan)
+        self.agent = ScriptedAgent(plan, self.performed, self.heard)
+        self.people = People(self)
         self.referee = Referee(self)
         self.trace = Trace() if traced else None
         self.sent: dict[str, Sent] = {}
@@ -105,12 +109,25 @@ class World:
     def happened(self, effect: Effect) -> None:
         if self.trace is not None:
             self.trace.effect(self.loop.time(), effect, "landed: " if effect.life.dead else "")
-        try:
-            self.referee.happened(effect)
-        except Violation as violation:
-            self.violated(violation)
+        self._lawful(lambda: self.referee.happened(effect))
+        if isinstance(effect.result, Asked) and effect.result.answer is None:
+            self.people.asked(effect.session_id, effect.result.request)
         if self._ended is not None and not self._ended.done() and not self.ledger.has_open_work:
             self._ended.set_result(None)
+
+    def performed(self, session_id: str, turn_id: str, key: str) -> None:
+        """An agent is about to do something."""
+        self._lawful(lambda: laws_of_requests.performed(self.ledger, _acting(), session_id, turn_id, key))
+
+    def heard(self, session_id: str, turn_id: str, key: str, answer: str) -> None:
+        """An agent has got an answer."""
+        self._lawful(lambda: laws_of_requests.heard(self.ledger, _acting(), session_id, turn_id, key, answer))
+
+    def _lawful(self, check: Callable[[], None]) -> None:
+        try:
+            check()
+        except Violation as violation:
+            self.violated(violation)
 
     def answered(self, effect: Effect) -> None:
         self.referee.answered(effect)
@@ -278,6 +295,11 @@ class World:
                 task.cancel()
             await asyncio.sleep(0)
         raise AssertionError(f"these go on for ever: {running}")
+
+
+def _acting() -> str:
+    """The life in which this happens."""
+    return str(getattr(OWNER.get(), "name", ""))
 
 
 def run(plan: Plan, *, traced: bool = False, database: Path | None = None) -> Verdict:

@@ -11,11 +11,11 @@ end is left behind after a while, and can say and take in nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from sightline.clock import Clock
 from sightline.errors import AttachmentNotFound
@@ -31,15 +31,29 @@ from sightline.observation.activities import (
 from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Usage, UsageFigures
 from sightline.session.rules import add_usage
+from sightline.turn.recording import Journal
 from sightline.turn.rules import error_text, failure_text
 
-__all__ = ["Agent", "AgentError", "Emit", "History", "Turn", "TurnOver", "check_text"]
+__all__ = ["Agent", "AgentError", "Ask", "Emit", "History", "Question", "Turn", "TurnOver", "check_text"]
 
 Emit = Callable[[Activity, str], None]
 """Shows one activity under a correlation id."""
 
 History = Callable[[int], Awaitable[tuple[Message, ...]]]
 """The newest so many messages of the transcript, oldest first."""
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """What a turn asks of people, under a key of its own."""
+
+    key: str
+    kind: str
+    prompt: str
+    options: list[Any] | None = None
+
+
+Ask = Callable[[Question], Awaitable[str]]
+"""Asks, and waits for the answer, which is JSON."""
 
 
 class Agent(Protocol):
@@ -83,6 +97,8 @@ class Turn:
         checkpoint: Callable[[], Awaitable[tuple[InputMessage, ...]]] | None = None,
         attachment: Callable[[str], Awaitable[bytes]] | None = None,
         flush: Callable[[], None] | None = None,
+        journal: Journal | None = None,
+        ask: Ask | None = None,
         causes: tuple[TurnCause, ...] = (),
         options: dict[str, Any] | UnsetType = UNSET,
     ) -> None:
@@ -99,6 +115,9 @@ class Turn:
         self._checkpoint = checkpoint
         self._attachment = attachment
         self._flush = flush
+        self._journal = journal or Journal()
+        self._ask = ask
+        self._asked = 0
         self._over = False
         self._cancelled = False
         self._steps = 0
@@ -169,10 +188,65 @@ class Turn:
 
         Raises StoreUnavailable with nothing taken in; LeaseLost when another owner runs the turn, which then ends here.
         """
-        if self._over:
-            raise TurnOver(f"turn {self.turn_id} has ended")
+        self._refuse_when_over()
         self.flush()
         return () if self._checkpoint is None else await self._checkpoint()
+
+    async def ask(
+        self, prompt: str, *, kind: str = "question", options: Sequence[Any] | None = None, key: str | None = None
+    ) -> Any:
+        """Ask people, and wait for their answer, however long that takes: what they said, as JSON has it.
+
+        The request outlives this attempt, and so does its answer: who asks again under the same key in a later attempt
+        of the turn asks nothing new. Without a `key` it is `ask-1`, `ask-2` and so on, in the order of the calls; who
+        asks several things at a time, or not always the same things, gives keys. `kind`: `question`, `approval`, or
+        a word of the agent's own. `options`: what may be answered; the answer is not held against them.
+
+        While it waits, the turn takes no place from others. Cancelling the turn, or its other end, withdraws the
+        request. Raises TypeError for what is no text or no JSON, StoreUnavailable, LeaseLost.
+        """
+        self._refuse_when_over()
+        if not isinstance(prompt, str) or not isinstance(kind, str) or not kind:
+            raise TypeError("a request has a text, and a kind that says something")
+        if self._ask is None:
+            raise AgentError("there is nobody to ask")
+        if key is None:
+            self._asked += 1
+            key = f"ask-{self._asked}"
+        choices = None if options is None else _as_json(list(options))
+        self.flush()
+        return msgspec.json.decode(await self._ask(Question(key=key, kind=kind, prompt=prompt, options=choices)))
+
+    async def idempotent(self, key: str, fn: Callable[[], Any]) -> Any:
+        """Do something to the world, once in this turn however often it is run: what `fn` comes to, or what it came to
+        in an earlier attempt, which then is not repeated.
+
+        `fn` is called without arguments; what it returns is awaited if it can be. Its result is kept as JSON and
+        returned as that. The keys are the agent's own; two calls with one key wait for each other. An exception of `fn`
+        is not kept and passes on. Who dies between effect and note does it again: see `sightline.turn.journal`.
+
+        Raises TypeError for a result that JSON cannot hold, StoreUnavailable when it cannot be kept, both after it was
+        done; LeaseLost when another owner runs the turn, which then ends here.
+        """
+        self._refuse_when_over()
+        return await self._journal.once(key, fn)
+
+    async def record(self, key: str, value: Any) -> None:
+        """Write down a value for later attempts of this turn, in place of what was under the key. Durable when this
+        returns; the turn's commit deletes it.
+
+        Raises TypeError for what JSON cannot hold, StoreUnavailable, LeaseLost.
+        """
+        self._refuse_when_over()
+        await self._journal.record(key, value)
+
+    async def recorded(self, key: str, default: Any = None) -> Any:
+        """What this turn has written down under the key, by `record` or `idempotent`, in whichever attempt.
+
+        The first attempt's own writes are all there can be then, and no store is asked. Raises StoreUnavailable.
+        """
+        self._refuse_when_over()
+        return await self._journal.recorded(key, default)
 
     async def attachment(self, attachment_id: str) -> bytes:
         """The picture that a part of a message refers to. Raises AttachmentNotFound, StoreUnavailable."""
@@ -237,9 +311,12 @@ class Turn:
             self._parts.append(_Part(channel, text))
 
     def _show(self, activity: Activity, correlation: str) -> None:
+        self._refuse_when_over()
+        self._emit(activity, correlation)
+
+    def _refuse_when_over(self) -> None:
         if self._over:
             raise TurnOver(f"turn {self.turn_id} has ended")
-        self._emit(activity, correlation)
 
     def _tool_ended(self, part: _Part, output: Any, state: Literal["completed", "failed"], started: float) -> None:
         part.facts.update(output=output, state=state)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Literal, TypeVar
 
 from sightline.clock import Clock
@@ -117,6 +117,24 @@ class BlockingTurn:
     def checkpoint(self) -> tuple[InputMessage, ...]:
         """See `Turn.checkpoint`."""
         return self.wait_for(self._turn.checkpoint)
+
+    def ask(
+        self, prompt: str, *, kind: str = "question", options: Sequence[Any] | None = None, key: str | None = None
+    ) -> Any:
+        """See `Turn.ask`. The thread waits with the turn."""
+        return self.wait_for(lambda: self._turn.ask(prompt, kind=kind, options=options, key=key))
+
+    def idempotent(self, key: str, fn: Callable[[], Any]) -> Any:
+        """See `Turn.idempotent`; `fn` is called here, in this thread."""
+        return self._call(lambda here: self._turn.idempotent(key, here), fn)
+
+    def record(self, key: str, value: Any) -> None:
+        """See `Turn.record`."""
+        self.wait_for(lambda: self._turn.record(key, value))
+
+    def recorded(self, key: str, default: Any = None) -> Any:
+        """See `Turn.recorded`."""
+        return self.wait_for(lambda: self._turn.recorded(key, default))
 
     def messages(self, newest: int = 50) -> tuple[Message, ...]:
         """See `Turn.messages`."""

@@ -38,14 +38,18 @@ from sightline.queue.port import QueueStore
 from sightline.session.model import Attachment, Failure, LeaseRequest
 from sightline.session.port import AttachmentStore, SessionStore
 from sightline.turn.agent import Agent, AgentError, History, Turn
+from sightline.turn.asking import Asking, Places
 from sightline.turn.commands import CommandEffect, ToolSource, carry_out
 from sightline.turn.commit import CommitResult, CommitStore, TurnCommit
 from sightline.turn.composing import Said, command_commit, turn_commit
 from sightline.turn.intake import Intake
+from sightline.turn.journal import JournalStore
 from sightline.turn.keeping import LeaseKeeper
+from sightline.turn.recording import journal_of
+from sightline.turn.requests import RequestStore
 from sightline.turn.rules import early_outcome, ended_batches, error_text, failure_text
 from sightline.turn.running import Running
-from sightline.turn.tasks import finish, retrieve
+from sightline.turn.tasks import STORE_RETRIES, finish, retrieve
 from sightline.turn.telling import (
     claimed,
     command_ended,
@@ -61,16 +65,16 @@ _log = logging.getLogger("sightline.turn")
 
 _CANCEL_GRACE = 5.0
 """Seconds an agent gets to end after it was cancelled; then the turn ends without it."""
-_STORE_RETRIES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0)
 _NO_REASON = "cancelled"
 
 
-class TurnStore(SessionStore, QueueStore, CommitStore, Protocol):
+class TurnStore(SessionStore, QueueStore, CommitStore, JournalStore, RequestStore, Protocol):
     """One database: the commit completes claims and proves the session lease."""
 
 
 class DriverLimits(Struct, frozen=True, kw_only=True):
-    """Bounds of one driver. `lease_ms`: how long a sign of life is good for, in milliseconds.
+    """Bounds of one driver. `lease_ms`: how long a sign of life is good for, in milliseconds; `poll_interval`: seconds
+    between looks for answers that no poke told of.
 
     `turn_timeout`: how many seconds an attempt may be at work, 0 for any number. `flush_window`: text that is said
     within so many seconds is one event, 0 for none.
@@ -78,6 +82,7 @@ class DriverLimits(Struct, frozen=True, kw_only=True):
 
     max_attempts: int
     lease_ms: int
+    poll_interval: float
     turn_timeout: float = 0.0
     flush_window: float = 0.0
 
@@ -109,6 +114,7 @@ class TurnDriver:
         self._refresh = refresh
         self._intake = Intake(store, attachments, clock, ids, owner_id=owner_id)
         self._keeper = LeaseKeeper(store, clock, lease_ms=limits.lease_ms, claim_ms=CLAIM_TTL_MS)
+        self._asking = Asking(store, clock, ids, poll_interval=limits.poll_interval)
         self._running: dict[str, Running] = {}
         self._agents: set[asyncio.Task[None]] = set()
         self.timed_out = 0
@@ -120,6 +126,14 @@ class TurnDriver:
     @property
     def running(self) -> int:
         return len(self._running)
+
+    def run_within(self, places: Places) -> None:
+        """Let these say how many turns run at one time: one that waits for an answer gives its place back meanwhile."""
+        self._asking.places = places
+
+    def answered(self, request_id: str, answer: str) -> None:
+        """Tell an answer to the turn that waits for it, if it runs here. The store has it already."""
+        self._asking.answered(request_id, answer)
 
     def request_cancel(self, session_id: str, turn_id: str, reason: str) -> None:
         """Stop the agent of that turn, if it runs here and nobody stopped it before. The store knows of it already."""
@@ -136,6 +150,10 @@ class TurnDriver:
                 running.handing_back = True
                 running.stop()
 
+    def hand_back_waiting(self) -> None:
+        """The same for turns that wait for an answer, now or later; the others go on."""
+        self._asking.hand_back()
+
     def session_deleted(self, session_id: str) -> None:
         """Stop the session's agent; there is nothing left to commit to."""
         running = self._running.get(session_id)
@@ -143,12 +161,14 @@ class TurnDriver:
             running.stop()
 
     def start(self) -> None:
-        """Begin to keep what turns hold."""
+        """Begin to keep what turns hold, and to look for answers."""
         self._keeper.start()
+        self._asking.start()
 
     async def stop(self) -> None:
         """Renew nothing more. Called when no turn runs; returns when no task of the driver is left."""
         await self._keeper.stop()
+        await self._asking.stop()
 
     async def run(self, handle: RuntimeHandle, history: History) -> NothingClaimed | None:
         """Claim the session's next turn and see it through, carrying out the session commands in front of it.
@@ -303,6 +323,8 @@ class TurnDriver:
             history=history,
             checkpoint=lambda: self._intake.take_in(handle, running),
             attachment=attachment,
+            journal=journal_of(self._store, self._clock, claim, running.lose),
+            ask=lambda question: self._asking.ask(handle, running, question),
             causes=work.turn_causes,
             options=work.input.protocol_turn_options,
         )
@@ -408,8 +430,7 @@ class TurnDriver:
         )
 
     async def _commit(self, handle: RuntimeHandle, running: Running, commit: TurnCommit) -> None:
-        batches = ended_batches(running.claims, commit.outcome, charge=commit.charge)
-        ended = turn_ended if running.command is None else command_ended
+        batches = ended_batches(running.claims, commit.outcome, charge=commit.charge, waited=running.waited)
         told = False
 
         def committed(result: CommitResult) -> None:
@@ -419,10 +440,14 @@ class TurnDriver:
             told = True
             if running.held is not None:
                 self._keeper.drop(running.held)  # the lease is given back: a renewal under way would call it lost
-            handle.publish(self._clock.now_ms(), ended(commit, batches, result))
+            if running.command is None:
+                changes = turn_ended(commit, batches, result, handle.requests_of(commit.turn_id))
+            else:
+                changes = command_ended(commit, batches, result)
+            handle.publish(self._clock.now_ms(), changes)
             handle.settle_batches(batches)
 
-        for delay in _STORE_RETRIES:
+        for delay in STORE_RETRIES:
             try:
                 await self._store.commit(commit, committed)
                 return
@@ -449,7 +474,7 @@ class TurnDriver:
 
         # The lane goes with the last of them: nobody may come in between.
         settled = claim if first else structs.replace(claim, lease=None)
-        for delay in itertools.chain(_STORE_RETRIES, itertools.repeat(_STORE_RETRIES[-1])):
+        for delay in itertools.chain(STORE_RETRIES, itertools.repeat(STORE_RETRIES[-1])):
             charge = running.begun and not running.handing_back
             try:
                 await self._store.abandon(settled, charge=charge, then=abandoned)

@@ -43,6 +43,10 @@ class Running:
         self.stopwatch = Stopwatch(clock)
         """Paused while the turn waits for people."""
         self.window: FlushWindow | None = None
+        self.waiting = 0
+        """How many answers it waits for."""
+        self.waited = False
+        """Whether it has come to an open request: then no attempt of it is counted any more."""
         self.stopped = asyncio.Event()
 
     def stop(self) -> None:

@@ -14,7 +14,8 @@ from sightline.agents.forms import as_agent
 from sightline.agents.loading import tools_of
 from sightline.observation.model import Observation
 from sightline.session.model import Message, UsageFigures
-from sightline.testing.clock import settled
+from sightline.stores.memory import MemoryStore
+from sightline.testing.clock import ManualClock, settled
 from sightline.turn.agent import Agent, Turn, TurnOver
 from sightline.turn.blocking import BlockingTurn
 from tests.core.worlds import World, draft, running
@@ -154,6 +155,43 @@ async def test_a_function_says_and_asks_all_that_a_turn_offers() -> None:
         assert [part["type"] for part in message.parts or []] == ["reasoning", "text", "tool_call", "text"]
         assert message.content == "I know 0 messages; 1 1 False s"
         assert (await world.view()).usage.totals.input_tokens == 3
+
+
+async def test_a_function_asks_people_and_its_thread_waits_with_the_turn() -> None:
+    def agent(turn: BlockingTurn) -> None:
+        turn.text("I " + turn.ask("may I?", options=["may", "may not"]))
+
+    async with asked(agent) as world:
+        view = await when(world, lambda view: view.status == "waiting")
+        await world.kernel.answer("s", view.requests[0]["request_id"], "may")
+        assert (await answered(world)).content == "I may"
+
+
+async def test_what_a_function_did_and_wrote_down_is_not_done_again_by_the_next_attempt() -> None:
+    threads: list[bool] = []
+    first = threading.Event()
+
+    def agent(turn: BlockingTurn) -> None:
+        here = threading.current_thread()
+
+        def effect() -> str:
+            threads.append(threading.current_thread() is here)
+            return "done"
+
+        turn.text(f"{turn.idempotent('effect', effect)} {turn.recorded('place')}")
+        turn.record("place", turn.attempt)
+        if not first.is_set():
+            first.set()
+            turn.sleep(1_000)
+
+    store = MemoryStore(ManualClock())
+    async with running(as_agent(agent), store=store) as world:
+        await world.kernel.enqueue(draft("question"))
+        await until(first.is_set)
+        await world.kernel.stop()
+    async with running(as_agent(agent), store=store, session_ids=()) as world:
+        assert (await answered(world)).content == "done 1"
+    assert threads == [True]
 
 
 async def test_a_tool_of_a_function_runs_in_its_thread_and_what_it_raises_arrives_there() -> None:

@@ -106,17 +106,22 @@ async def test_an_agent_that_ignores_the_end_of_its_time_is_left_behind_and_can_
 
 
 async def test_the_time_for_which_a_turn_waits_for_people_does_not_count() -> None:
-    puppet = Puppet()
-    async with running(puppet, limits=Limits(turn_timeout=30.0)) as world:
+    async def asks(turn: Turn) -> None:
+        await turn.sleep(20)
+        turn.text(await turn.ask("may I?"))
+        await turn.sleep(20)
+
+    async with running(asks, limits=Limits(turn_timeout=30.0)) as world:
         await world.send("question")
-        [under_way] = world.kernel._driver._running.values()  # type: ignore[union-attr]
-        await world.clock.run_for(20.0)
-        with under_way.stopwatch.paused():
-            await world.clock.run_for(1_000.0)
-        await world.clock.run_for(9.0)
+        await world.clock.run_for(1_000.0)
+        view = await world.view()
+        assert view.status == "waiting"
+        await world.kernel.answer("s", view.requests[0]["request_id"], "yes")
+        await world.clock.run_for(9.9)
         assert (await world.view()).status == "running"
-        await world.clock.run_for(1.0)
+        await world.clock.run_for(0.1)
         assert (await only_batch(world)).error == TIMEOUT
+        assert (await said(world))[-1] == ("assistant", "yes")
 
 
 @pytest.mark.parametrize("first", ["cancel", "timeout"])
@@ -227,6 +232,19 @@ async def test_what_is_held_back_is_shown_before_a_tool_a_checkpoint_and_the_end
         ]
         assert texts(watched) == ["a", "bc", "de", "fg"]
         await in_step(world, watched)
+
+
+async def test_what_is_held_back_is_shown_before_people_are_asked() -> None:
+    async def asks(turn: Turn) -> None:
+        for piece in ("I ", "would ", "like to "):
+            turn.text(piece)
+        await turn.ask("may I?")
+
+    async with running(asks, limits=WINDOW) as world:
+        watched = await watch(world)
+        await world.send("question")
+        assert texts(watched) == ["I ", "would like to "]
+        assert watched.told[-1] == "request_changed"
 
 
 async def test_what_is_held_back_when_a_turn_is_handed_back_is_not_shown() -> None:

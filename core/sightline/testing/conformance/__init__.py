@@ -33,6 +33,7 @@ from sightline.testing.conformance import (
     commands,
     commits,
     exact_claims,
+    journals,
     keys,
     leased_work,
     leases,
@@ -44,6 +45,7 @@ from sightline.testing.conformance import (
     replay_log,
     replay_races,
     replay_subscriptions,
+    requests,
     sessions,
 )
 from sightline.testing.conformance.logs import MakeLog
@@ -75,6 +77,8 @@ STORE_CHECKS: tuple[StoreCheck, ...] = _checks_of(
     leased_work,
     queue_cancels,
     commits,
+    journals,
+    requests,
     commands,
 )
 REPLAY_CHECKS: tuple[ReplayCheck, ...] = _checks_of(replay_log, replay_subscriptions, replay_races)
