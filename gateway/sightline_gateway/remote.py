@@ -258,11 +258,15 @@ class _Transcript:
             if live is not None:
                 self._live_input(live["input"])
                 self._delta(live["text"])
+            self._asked(frame["observation"]["requests"])
         elif frame["type"] == "goodbye":
             self._end_line()
             print(f"— goodbye: {frame['reason']} —")
         elif frame["type"] == "event" and frame["kind"] == "turn_activity":
             self._activity(frame["data"]["event"])
+        elif frame["type"] == "event" and frame["kind"] == "request_changed":
+            if frame["data"]["kind"] == "opened":
+                self._asked(frame["data"]["requests"])
         elif frame["type"] == "event" and frame["kind"] == "committed":
             self._end_line()
             outcome = frame["data"].get("outcome", {})
@@ -283,6 +287,12 @@ class _Transcript:
             case "tool_call_started":
                 self._end_line()
                 print(f"· {_plain(event['name'])} {json.dumps(event['args'])}")
+
+    def _asked(self, requests: list[dict[str, Any]]) -> None:
+        for request in requests:
+            self._end_line()
+            options = " ".join(json.dumps(option, ensure_ascii=False) for option in request.get("options", ()))
+            print(f"? {_plain(request['prompt'])}{' ' if options else ''}{_plain(options)} — {request['request_id']}")
 
     def _live_input(self, messages: list[dict[str, Any]]) -> None:
         for message in messages:

@@ -358,6 +358,20 @@ def test_a_session_is_watched_as_people_read_it(tmp_path: Path, server: Server) 
         assert process.wait(20) == 0
 
 
+def test_what_a_turn_asks_is_shown_with_the_id_to_answer_it_by(tmp_path: Path, server: Server) -> None:
+    server.json("PUT", "/v1/sessions/asks", {})
+    server.json("POST", "/v1/sessions/asks/turns", {"input": "ask Which \x1b[2Jone?"})
+    with tailing(tmp_path, server.url, "asks") as process:
+        shown = [line(process.stdout), line(process.stdout)][1]
+        [request] = server.json("PUT", "/v1/sessions/asks", {})["requests"]
+        assert shown == f"? Which \N{REPLACEMENT CHARACTER}[2Jone? — {request['request_id']}"
+        body = {"request_id": request["request_id"], "answer": "this"}
+        server.json("POST", "/v1/sessions/asks/answers", body)
+        assert line(process.stdout) == "answered: this"
+        server.http.delete("/v1/sessions/asks")
+        assert process.wait(20) == 0
+
+
 def test_every_frame_can_be_had_as_json(tmp_path: Path, server: Server) -> None:
     server.json("PUT", "/v1/sessions/json", {})
     with tailing(tmp_path, server.url, "json", "--json") as process:

@@ -34,7 +34,7 @@ def plan(*faults: Fault, workers: int, landing: float = 0.0) -> Plan:
 
 @cache
 def places() -> tuple[tuple[str, int], ...]:
-    """The calls that one undisturbed life makes, each as the how-manieth of its kind, and the one of who comes after."""
+    """The calls of one undisturbed life, each as the how-manieth of its kind, and the one of whoever comes after."""
     verdict = run(plan(workers=1), traced=True)
     assert verdict.violation is None
     assert verdict.trace is not None
