@@ -26,12 +26,15 @@ from sightline.queue.model import (
     TurnInput,
     TurnInputPayload,
 )
-from sightline.turn.agent import Agent, AgentError, Turn
+from sightline.turn.agent import Agent, AgentError, Turn, TurnOver
+from sightline.turn.blocking import BlockingTurn
+from sightline.turn.programs import Ran, run_program
 
 __all__ = [
     "Agent",
     "AgentError",
     "Batch",
+    "BlockingTurn",
     "Clock",
     "DeliveryPolicy",
     "Draft",
@@ -43,6 +46,7 @@ __all__ = [
     "Kernel",
     "Limits",
     "Observation",
+    "Ran",
     "Replayed",
     "Runtime",
     "RuntimeHandle",
@@ -60,8 +64,10 @@ __all__ = [
     "Turn",
     "TurnInput",
     "TurnInputPayload",
+    "TurnOver",
     "Written",
     "check_frame",
     "fold",
     "parse_frame",
+    "run_program",
 ]

@@ -97,6 +97,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     `keep_messages`: how many of a session's newest messages stay in memory and come with a snapshot.
     `retention`: how long ended batches stay readable; `key_retention`: how long after its last use a key is known whose
     batch is not. `session_lease`: after how long without a sign of life another owner may take over a session.
+    `turn_timeout`: how long a turn may be at work, the time it waits for people not counted; 0: as long as it likes.
+    `flush_window`: text that is said within it is shown as one event; 0: every piece is one.
     """
 
     concurrency: int = 64
@@ -107,6 +109,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     retention: float = 86_400.0
     key_retention: float = 2_592_000.0
     session_lease: float = 10.0
+    turn_timeout: float = 0.0
+    flush_window: float = 0.0
 
 
 class Written(Struct, frozen=True):
@@ -173,6 +177,8 @@ class Kernel:
                 limits=DriverLimits(
                     max_attempts=self.limits.max_attempts,
                     lease_ms=round(self.limits.session_lease * 1000),
+                    turn_timeout=self.limits.turn_timeout,
+                    flush_window=self.limits.flush_window,
                     poll_interval=self.limits.poll_interval,
                 ),
                 refresh=self._handles.refresh,
@@ -205,6 +211,16 @@ class Kernel:
     @property
     def running_turns(self) -> int:
         return 0 if self._driver is None else self._driver.running
+
+    @property
+    def turns_timed_out(self) -> int:
+        """How many turns were stopped here because they took longer than `turn_timeout`."""
+        return 0 if self._driver is None else self._driver.timed_out
+
+    @property
+    def agents_left_behind(self) -> int:
+        """How many agents did not end here although they were cancelled; some may have ended since."""
+        return 0 if self._driver is None else self._driver.left_behind
 
     async def drain(self, timeout: float) -> None:
         """Take no more work; give running turns `timeout` seconds to end, then hand them back uncharged; those that

@@ -26,6 +26,7 @@ from types import FrameType
 
 import uvicorn
 
+from sightline.agents.forms import runs_in_thread
 from sightline.agents.loading import load_agent, tools_of
 from sightline.clock import SystemClock
 from sightline.errors import AgentNotLoadable, StartupError
@@ -55,6 +56,7 @@ _CLOSE_SECONDS = 3
 _LEFTOVER_SECONDS = 2.0
 _FORCED_SECONDS = 1.0
 _PING_SECONDS = 20.0
+_SWITCH_SECONDS = 0.0005
 _GC_THRESHOLDS = (50_000, 50, 100)
 
 
@@ -168,6 +170,8 @@ def _kernel(settings: Settings, store: KernelStore, agent: Agent | None) -> Kern
             concurrency=settings.concurrency,
             poll_interval=settings.poll_interval,
             session_lease=settings.session_lease,
+            turn_timeout=settings.turn_timeout,
+            flush_window=settings.flush_window,
             max_attempts=settings.max_attempts,
             max_queue=settings.max_queue,
             retention=settings.retention,
@@ -178,9 +182,13 @@ def _kernel(settings: Settings, store: KernelStore, agent: Agent | None) -> Kern
 
 def _load(target: str | None) -> Agent:
     try:
-        return load_agent(target)
+        agent = load_agent(target)
     except SystemExit as error:
         raise AgentNotLoadable(target or "", f"it ends the process with {error.code!r} when it is imported") from None
+    if runs_in_thread(agent):
+        # An agent that computes gives the interpreter back sooner: streams wait for it at every step.
+        sys.setswitchinterval(_SWITCH_SECONDS)
+    return agent
 
 
 def _listen(host: str, port: int) -> socket.socket:

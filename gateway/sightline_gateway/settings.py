@@ -54,6 +54,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_queue: int = 1_000
     concurrency: int = 64
     session_lease: float = 10.0
+    turn_timeout: float = 0.0
+    flush_window: float = 0.0
     max_attempts: int = 3
     poll_interval: float = 0.4
     retention: float = 86_400.0
@@ -196,6 +198,20 @@ SETTINGS: tuple[Setting, ...] = (
         "SECONDS",
         _seconds(0.1, 3600),
         "How long a running turn's owner may be silent before another may take over, in seconds; renewed by thirds.",
+        _RUN,
+    ),
+    Setting(
+        "turn_timeout",
+        "SECONDS",
+        _seconds(0),
+        "Seconds a turn may be at work before it has failed; waiting for people does not count. 0: no limit.",
+        _RUN,
+    ),
+    Setting(
+        "flush_window",
+        "SECONDS",
+        _seconds(0, 10),
+        "Text an agent says within so many seconds is shown as one event. 0: every piece is one.",
         _RUN,
     ),
     Setting(

@@ -22,6 +22,9 @@ __all__ = ["SECTION"]
 
 TRANSPORTS: tuple[Transport, ...] = ("WebSocket", "SSE")
 GOAL = 30_000
+JOINED_GOAL = 100_000
+FLUSH_WINDOW = "0.02"
+"""Seconds, of the rows whose text is joined."""
 _OBSERVERS = 1
 _BEFORE_MS = 1_500
 """Between the POST and the turn, so that its observer is there."""
@@ -31,8 +34,8 @@ _TIMES_FEWER = 20
 _DELTA = re.compile(rb"seq=(\d+) t=(\d+)")
 
 
-async def one_turn(transport: Transport, deltas: int) -> Sample:
-    async with serving(stop=SIGKILL) as gateway, connections(gateway.port, 1) as [line]:
+async def one_turn(transport: Transport, deltas: int, *flags: str) -> Sample:
+    async with serving(*flags, stop=SIGKILL) as gateway, connections(gateway.port, 1) as [line]:
         await gateway.create(line, "s0")
         wish = {
             "input": f"stream {deltas} size {EVENT_BYTES}",
@@ -89,9 +92,17 @@ def subjects(options: Options) -> Sequence[Subject]:
     def subject(transport: Transport) -> Subject:
         return Subject(name_of(transport), lambda: one_turn(transport, options.deltas), compiler_version)
 
+    def joined(transport: Transport) -> Subject:
+        flags = ("--flush-window", FLUSH_WINDOW)
+        return Subject(name_of_joined(transport), lambda: one_turn(transport, options.deltas, *flags), compiler_version)
+
     theirs = max(1, options.deltas // _TIMES_FEWER)
     peer = Subject("LangGraph's development server", lambda: one_run(theirs), prepare)
-    return [*map(subject, TRANSPORTS), peer]
+    return [*map(subject, TRANSPORTS), *map(joined, TRANSPORTS), peer]
+
+
+def name_of_joined(transport: Transport) -> str:
+    return f"{name_of(transport)}, joined"
 
 
 SECTION = Section(
@@ -102,7 +113,8 @@ The demo agent's `stream N size {EVENT_BYTES}` in a session with one observer, w
 Nothing paces the agent; it lets others run after every 32 deltas. The rate is that of what the observer received,
 from the first delta to the last; the delay is from the delta's stamp, taken by the agent, to the read that brought
 it. CPU is all that the gateway uses for a delta: making it, keeping it, folding it into the session's state, and
-sending it.
+sending it. In the rows that say so the gateway joins what is said within {FLUSH_WINDOW} s (`--flush-window`); all
+deltas are counted there as well, by their numbers in the joined text.
 
 LangGraph's local development server streams as many pieces as large from the node of a graph (`stream_mode`
 `custom`), a twentieth of the number, over the answer to the request.""",
@@ -121,6 +133,15 @@ LangGraph's local development server streams as many pieces as large from the no
             lambda rows, transport=transport: rows.median(name_of(transport), "rate"),  # type: ignore[misc]
             at_least=GOAL,
             unit="events/s",
+        )
+        for transport in TRANSPORTS
+    )
+    + tuple(
+        Target(
+            f"the same, joined, {transport}: at least {JOINED_GOAL:,} deltas/s",
+            lambda rows, transport=transport: rows.median(name_of_joined(transport), "rate"),  # type: ignore[misc]
+            at_least=JOINED_GOAL,
+            unit="deltas/s",
         )
         for transport in TRANSPORTS
     ),

@@ -10,6 +10,7 @@ from tests.bench import (
     idle,
     latency,
     one_turn,
+    overhead,
     returning,
     store_cycles,
     turns,
@@ -34,5 +35,6 @@ SECTIONS: tuple[Section, ...] = (
     returning.STORM_SECTION,
     waiting.SECTION,
     one_turn.SECTION,
+    overhead.SECTION,
     durable_posts.SECTION,
 )

@@ -17,6 +17,7 @@ __all__ = ["SECTION", "whole_turns"]
 
 OURS = "Sightline, `FULL`"
 GOAL = 1_000
+CPU_GOAL_US = 800
 
 
 async def whole_turns(synchronous: str, sessions: int, *, warm_up: float, seconds: float) -> Sample:
@@ -99,6 +100,12 @@ is not the client which is measured.""",
             lambda rows: rows.median(OURS, "rate"),
             at_least=GOAL,
             unit="turns/s",
+        ),
+        Target(
+            f"an echo turn from its POST to its commit, `FULL`: below {CPU_GOAL_US} µs of processor time",
+            lambda rows: rows.median(OURS, "cpu_us"),
+            below=CPU_GOAL_US,
+            unit="µs",
         ),
     ),
 )

@@ -21,11 +21,12 @@ _START_SECONDS = 30
 class Served:
     """One server on one data folder. It keeps its port over restarts, as a redeployed one would."""
 
-    def __init__(self, folder: Path, flags: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, flags: tuple[str, ...], variables: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.port = 0
         self.starts: list[float] = []
         self._flags = flags
+        self._variables = variables or {}
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -38,14 +39,14 @@ class Served:
 
     async def start(self, *flags: str) -> None:
         """Start, and return when it listens; `starts` gets the seconds that took. Raises ChildProcessError."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
         began = time.monotonic()
         with (self.folder / "server.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "sightline_gateway.cli", "serve", "--port", str(self.port)),
                 *(*self._flags, *flags),
                 cwd=self.folder,
-                env=environment,
+                env=inherited | self._variables,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
             )
@@ -83,9 +84,9 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(folder: Path, *flags: str) -> AsyncIterator[Served]:
-    """A listening server; whatever is left of it at the end is killed."""
-    served = Served(folder, flags)
+async def serving(folder: Path, *flags: str, variables: dict[str, str] | None = None) -> AsyncIterator[Served]:
+    """A listening server, with these variables in its environment; whatever is left of it at the end is killed."""
+    served = Served(folder, flags, variables)
     await served.start()
     try:
         yield served

@@ -24,6 +24,7 @@ from sightline.testing.clock import ManualClock, settled
 from sightline.turn.agent import Turn
 from sightline_gateway.problems import CODES
 from tests.core.worlds import running
+from tests.docs.test_agent_examples import AGENTS
 from tests.repo.source import ROOT
 
 EXAMPLES = ROOT / "docs" / "examples"
@@ -40,7 +41,7 @@ def example(name: str) -> ModuleType:
 
 
 def test_every_example_is_tested_here() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"embedded", "my_agent", "careful_agent", "watch"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"embedded", "my_agent", "careful_agent", "watch", *AGENTS}
 
 
 @pytest.mark.anyio

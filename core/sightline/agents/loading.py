@@ -7,6 +7,7 @@ import inspect
 from typing import cast
 
 from sightline.agents.demo import demo, demo_tools
+from sightline.agents.forms import as_agent
 from sightline.errors import AgentNotLoadable
 from sightline.turn.agent import Agent
 from sightline.turn.commands import ToolSource
@@ -29,10 +30,10 @@ def load_agent(target: str | None) -> Agent:
         if not hasattr(found, name):
             raise AgentNotLoadable(target, f"{module_name} has no attribute {attribute}")
         found = getattr(found, name)
-    candidates = () if inspect.isclass(found) else (found, getattr(found, "__call__", None))  # noqa: B004
-    if not any(inspect.iscoroutinefunction(candidate) for candidate in candidates):
-        raise AgentNotLoadable(target, "it is not an async callable that takes a turn")
-    return cast(Agent, found)
+    try:
+        return as_agent(found)
+    except TypeError as error:
+        raise AgentNotLoadable(target, str(error)) from None
 
 
 def tools_of(agent: Agent | None) -> ToolSource | None:

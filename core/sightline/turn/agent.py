@@ -2,9 +2,11 @@
 
 An agent is an async callable that takes a `Turn`, says things through it, and returns. It owns nothing durable: what it
 says is shown live at once and becomes history when the turn is committed. It may be run again from the start after a
-crash, so its side effects happen at least once; the transcript gets the turn exactly once.
+crash, so its side effects happen at least once; the transcript gets the turn exactly once. Other forms that people
+write agents in are made this one when they are loaded (`agents/forms.py`).
 
-An agent is cancelled by the ordinary asyncio cancellation: clean up and let `CancelledError` pass.
+An agent is cancelled by the ordinary asyncio cancellation: clean up and let `CancelledError` pass. One that does not
+end is left behind after a while, and can say and take in nothing more.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Usage, UsageFigures
 from sightline.session.rules import add_usage
 from sightline.turn.recording import Journal
-from sightline.turn.rules import error_text
+from sightline.turn.rules import error_text, failure_text
 
-__all__ = ["Agent", "AgentError", "Ask", "Emit", "History", "Question", "Turn", "TurnOver"]
+__all__ = ["Agent", "AgentError", "Ask", "Emit", "History", "Question", "Turn", "TurnOver", "check_text"]
 
 Emit = Callable[[Activity, str], None]
 """Shows one activity under a correlation id."""
@@ -68,6 +70,12 @@ class TurnOver(RuntimeError):
     """The agent went on talking after its turn had ended; nobody listens."""
 
 
+def check_text(text: object) -> None:
+    """Raises TypeError for what is no text."""
+    if not isinstance(text, str):
+        raise TypeError(f"an agent speaks text, not {type(text).__name__}")
+
+
 class Turn:
     """One attempt at one turn, as the agent sees it.
 
@@ -88,6 +96,7 @@ class Turn:
         history: History,
         checkpoint: Callable[[], Awaitable[tuple[InputMessage, ...]]] | None = None,
         attachment: Callable[[str], Awaitable[bytes]] | None = None,
+        flush: Callable[[], None] | None = None,
         journal: Journal | None = None,
         ask: Ask | None = None,
         causes: tuple[TurnCause, ...] = (),
@@ -105,10 +114,12 @@ class Turn:
         self._history = history
         self._checkpoint = checkpoint
         self._attachment = attachment
+        self._flush = flush
         self._journal = journal or Journal()
         self._ask = ask
         self._asked = 0
         self._over = False
+        self._cancelled = False
         self._steps = 0
         self._iteration = 0
         self._correlation = self._next_correlation()
@@ -150,6 +161,11 @@ class Turn:
         except Exception as error:
             self._tool_ended(part, error_text(error), "failed", started)
             raise
+        except (SystemExit, KeyboardInterrupt) as error:
+            # In a task of its own, as of tools that are gathered, asyncio would let it end the whole process.
+            failure = AgentError(f"the tool {name} raised {failure_text(error)}")
+            self._tool_ended(part, str(failure), "failed", started)
+            raise failure from error
         self._tool_ended(part, shown, "completed", started)
         self._renew_correlation()
         return output
@@ -173,6 +189,7 @@ class Turn:
         Raises StoreUnavailable with nothing taken in; LeaseLost when another owner runs the turn, which then ends here.
         """
         self._refuse_when_over()
+        self.flush()
         return () if self._checkpoint is None else await self._checkpoint()
 
     async def ask(
@@ -197,6 +214,7 @@ class Turn:
             self._asked += 1
             key = f"ask-{self._asked}"
         choices = None if options is None else _as_json(list(options))
+        self.flush()
         return msgspec.json.decode(await self._ask(Question(key=key, kind=kind, prompt=prompt, options=choices)))
 
     async def idempotent(self, key: str, fn: Callable[[], Any]) -> Any:
@@ -240,12 +258,26 @@ class Turn:
         """Wait on the kernel's clock; zero lets others run."""
         await self.clock.sleep(seconds)
 
+    def flush(self) -> None:
+        """Show now what is held back for the flush window. Other activities and the end of the turn do so as well."""
+        if self._flush is not None and not self._over:
+            self._flush()
+
+    def cancel(self) -> None:
+        """Called by the driver: somebody wants the end of the turn."""
+        self._cancelled = True
+
     def end(self) -> None:
         """Called by the driver: nothing more may be said, and a tool call that did not end has failed."""
         self._over = True
         for part in self._parts:
             if part.facts.get("state") == "running":
                 part.facts["state"] = "failed"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody wants the end of the turn, or it has ended: what the agent does now is cleaning up."""
+        return self._cancelled or self._over
 
     @property
     def answer(self) -> str:
@@ -269,8 +301,7 @@ class Turn:
         return tuple(self._correlations)
 
     def _say(self, channel: str, text: str, activity: Activity) -> None:
-        if not isinstance(text, str):
-            raise TypeError(f"an agent speaks text, not {type(text).__name__}")
+        check_text(text)
         if not text:
             return
         self._show(activity, self._correlation)

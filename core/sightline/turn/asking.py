@@ -165,9 +165,10 @@ class Asking:
         session_id = waiter.handle.session_id
         if self._draining:
             _hand_back(waiter.running)
-        self.places.give_way(session_id)
-        answer = await waiter.answer
-        await self.places.take_place(session_id)
+        with waiter.running.stopwatch.paused():
+            self.places.give_way(session_id)
+            answer = await waiter.answer
+            await self.places.take_place(session_id)
         return answer
 
     async def _look_for_answers(self) -> None:

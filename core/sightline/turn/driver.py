@@ -47,7 +47,7 @@ from sightline.turn.journal import JournalStore
 from sightline.turn.keeping import LeaseKeeper
 from sightline.turn.recording import journal_of
 from sightline.turn.requests import RequestStore
-from sightline.turn.rules import early_outcome, ended_batches, error_text
+from sightline.turn.rules import early_outcome, ended_batches, error_text, failure_text
 from sightline.turn.running import Running
 from sightline.turn.tasks import STORE_RETRIES, finish, retrieve
 from sightline.turn.telling import (
@@ -57,6 +57,7 @@ from sightline.turn.telling import (
     turn_ended,
     turn_started,
 )
+from sightline.turn.window import FlushWindow
 
 __all__ = ["DriverLimits", "TurnDriver", "TurnStore"]
 
@@ -74,11 +75,16 @@ class TurnStore(SessionStore, QueueStore, CommitStore, JournalStore, RequestStor
 class DriverLimits(Struct, frozen=True, kw_only=True):
     """Bounds of one driver. `lease_ms`: how long a sign of life is good for, in milliseconds; `poll_interval`: seconds
     between looks for answers that no poke told of.
+
+    `turn_timeout`: how many seconds an attempt may be at work, 0 for any number. `flush_window`: text that is said
+    within so many seconds is one event, 0 for none.
     """
 
     max_attempts: int
     lease_ms: int
     poll_interval: float
+    turn_timeout: float = 0.0
+    flush_window: float = 0.0
 
 
 class TurnDriver:
@@ -111,6 +117,10 @@ class TurnDriver:
         self._asking = Asking(store, clock, ids, poll_interval=limits.poll_interval)
         self._running: dict[str, Running] = {}
         self._agents: set[asyncio.Task[None]] = set()
+        self.timed_out = 0
+        """How many turns were stopped because they took too long."""
+        self.left_behind = 0
+        """How many agents did not end when they were cancelled."""
         self._ending = False
 
     @property
@@ -178,7 +188,7 @@ class TurnDriver:
         taken: list[Running] = []
 
         def begin(claim: Claim) -> None:
-            running = Running(claim)
+            running = Running(claim, self._clock)
             taken.append(running)
             self._running[handle.session_id] = running
             if self._ending:
@@ -223,6 +233,8 @@ class TurnDriver:
                     self._keeper.drop(running.held)
                 if running.turn is not None:
                     running.turn.end()
+                if running.window is not None:
+                    running.window.close()
                 del self._running[handle.session_id]
                 if not settled:
                     await finish(self._give_back(handle, running))
@@ -293,6 +305,9 @@ class TurnDriver:
             data = TurnActivity(id=identity, correlation_id=correlation_id, event=activity)
             handle.publish(self._clock.now_ms(), (Change(data, claim.turn_id),))
 
+        if self._limits.flush_window:
+            running.window = FlushWindow(emit, self._clock, self._limits.flush_window)
+
         async def attachment(attachment_id: str) -> bytes:
             return (await self._attachments.get(claim.session_id, attachment_id))[1]
 
@@ -303,7 +318,8 @@ class TurnDriver:
             input=inputs,
             policy=copy.deepcopy(handle.view.policy),
             clock=self._clock,
-            emit=emit,
+            emit=emit if running.window is None else running.window.show,
+            flush=None if running.window is None else running.window.flush,
             history=history,
             checkpoint=lambda: self._intake.take_in(handle, running),
             attachment=attachment,
@@ -351,6 +367,7 @@ class TurnDriver:
             self._agents.add(agent)
             agent.add_done_callback(self._agent_ended)
             stopped = asyncio.create_task(running.stopped.wait())
+            timing = asyncio.create_task(self._time(running)) if self._limits.turn_timeout else None
             try:
                 await asyncio.wait({agent, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if agent.done() and not running.stopped.is_set():
@@ -358,14 +375,27 @@ class TurnDriver:
                     return _outcome_of(agent)
             finally:
                 stopped.cancel()
-                await finish(self._end_agent(agent))
+                if timing is not None:
+                    timing.cancel()
+                await finish(self._end_agent(agent, turn))
+        if running.timed_out:
+            return _timed_out(self._limits.turn_timeout)
         return None if running.cancel_reason is None else _cancelled(running.cancel_reason)
 
-    async def _end_agent(self, agent: asyncio.Task[None]) -> None:
+    async def _time(self, running: Running) -> None:
+        await running.stopwatch.reaches(self._limits.turn_timeout)
+        running.time_out()
+        if running.timed_out:
+            self.timed_out += 1
+            _log.warning("turn %s is stopped after %g s", running.claim.turn_id, self._limits.turn_timeout)
+
+    async def _end_agent(self, agent: asyncio.Task[None], turn: Turn) -> None:
         """Cancel the agent, if it has not ended, and wait a while for it to clean up."""
         if not agent.done():
+            turn.cancel()
             agent.cancel()
             if not await within(self._clock, _CANCEL_GRACE, agent):
+                self.left_behind += 1
                 _log.warning("%s ignores its cancellation", agent.get_name())
 
     def _agent_ended(self, agent: asyncio.Task[None]) -> None:
@@ -375,6 +405,8 @@ class TurnDriver:
     def _turn_commit(
         self, handle: RuntimeHandle, running: Running, turn: Turn, outcome: Outcome, started_ms: int
     ) -> TurnCommit:
+        if not running.lost:
+            turn.flush()
         turn.end()
         return turn_commit(
             running.claims,
@@ -458,6 +490,10 @@ def _cancelled(reason: str) -> Outcome:
     return Outcome(status="cancelled", reason=reason)
 
 
+def _timed_out(seconds: float) -> Outcome:
+    return Outcome(status="failed", error=Failure("turn_timeout", f"stopped after {seconds:g} seconds"))
+
+
 def _outcome_of(agent: asyncio.Task[None]) -> Outcome:
     if agent.cancelled():
         return Outcome(status="failed", error=Failure("agent_error", "the agent cancelled itself"))
@@ -467,12 +503,14 @@ def _outcome_of(agent: asyncio.Task[None]) -> Outcome:
     if isinstance(error, AgentError):
         return Outcome(status="failed", error=Failure("agent_error", error_text(error)))
     _log.error("agent failed", exc_info=error)
-    return Outcome(status="failed", error=Failure("agent_error", f"{type(error).__name__}: {error_text(error)}"))
+    return Outcome(status="failed", error=Failure("agent_error", failure_text(error)))
 
 
 async def _call(agent: Agent, turn: Turn) -> None:
+    """The agent's end, as something that is safe to be a task's: some exceptions would end the process with it."""
     try:
         await agent(turn)
     except SystemExit as error:
-        # asyncio would let it end the whole process, and every other turn with it.
         raise AgentError(f"the agent called exit({error.code})") from error
+    except KeyboardInterrupt as error:
+        raise AgentError(f"the agent raised {failure_text(error)}") from error

@@ -19,6 +19,7 @@ __all__ = [
     "early_outcome",
     "ended_batches",
     "error_text",
+    "failure_text",
     "gave_up",
     "user_messages",
 ]
@@ -114,6 +115,23 @@ def ended_batches(claims: Iterable[Claim], outcome: Outcome, *, charge: bool, wa
     )
 
 
+_MOST_SAID = 10_000
+_MOST_PARTS = 5
+
+
 def error_text(error: BaseException) -> str:
-    """What an exception says, as text that can be stored: file names in it may hold what is no Unicode."""
-    return str(error).encode("utf-8", "replace").decode()
+    """What an exception says, as text that can be stored: it may be no Unicode, have no end, or fail itself."""
+    try:
+        text = str(error)
+    except Exception as another:
+        text = f"(its text cannot be had: {type(another).__name__})"
+    return (text if len(text) <= _MOST_SAID else text[:_MOST_SAID] + "…").encode("utf-8", "replace").decode()
+
+
+def failure_text(error: BaseException) -> str:
+    """What an exception is and says. A group says what the first of its members are: its own text names none."""
+    text = f"{type(error).__name__}: {error_text(error)}"
+    if not isinstance(error, BaseExceptionGroup):
+        return text
+    members = [failure_text(member) for member in error.exceptions[:_MOST_PARTS]]
+    return f"{text}: {'; '.join(members)}"[: 2 * _MOST_SAID]

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 
+from sightline.clock import Clock
 from sightline.queue.materializing import InputMessage, exclusive_command
 from sightline.queue.model import Claim
 from sightline.turn.agent import Turn
 from sightline.turn.keeping import Held
+from sightline.turn.stopwatch import Stopwatch
+from sightline.turn.window import FlushWindow
 
 __all__ = ["Running"]
 
 
 class Running:
-    """Claimed work under way. The first of `cancel`, `hand_back`, `lose` and the agent's own end wins.
+    """Claimed work under way. The first of `cancel`, `hand_back`, `lose`, `time_out` and the agent's own end wins.
 
     `turn` is there once the turn has been shown; a session command never has one. `claims` are the one it began with
     and those of its checkpoints, all settled together; `inputs` is what it runs on, as it stands.
     """
 
-    def __init__(self, claim: Claim) -> None:
+    def __init__(self, claim: Claim, clock: Clock) -> None:
         self.claim = claim
         self.claims = [claim]
         self.inputs: list[InputMessage] = []
@@ -36,6 +39,10 @@ class Running:
         """Whether the agent, or the command, has been set going; an attempt that never was is not charged."""
         self.lost = False
         """Claim, lease or head turned out to be somebody else's: the session moved on without this process's view."""
+        self.timed_out = False
+        self.stopwatch = Stopwatch(clock)
+        """Paused while the turn waits for people."""
+        self.window: FlushWindow | None = None
         self.waiting = 0
         """How many answers it waits for."""
         self.waited = False
@@ -45,10 +52,16 @@ class Running:
     def stop(self) -> None:
         self.stopped.set()
 
+    def time_out(self) -> None:
+        """It took longer than a turn may; unless its end is decided already."""
+        if not self.stopped.is_set():
+            self.timed_out = True
+            self.stop()
+
     def lose(self) -> None:
         self.lost = True
         self.stop()
 
     def release(self) -> None:
         """It is settled: let go of what leads back here, or all that was said stays until cycles are looked for."""
-        self.turn = self.held = None
+        self.turn = self.held = self.window = None

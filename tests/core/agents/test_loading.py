@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,12 +19,20 @@ import functools
 class Agent:
     async def __call__(self, turn): ...
     async def run(self, turn): ...
+    async def pieces(self, turn): yield "a"
+    def not_async(self, turn): ...
 
-async def plain(turn): ...
+async def plain(turn, *, extra=0): ...
+async def pieces(turn): yield "a"
 def not_async(turn): ...
+def words(turn): yield "a"
 instance = Agent()
 bound = functools.partial(plain, extra=1)
 number = 7
+text = "plain"
+started = words(None)
+async def nothing(): ...
+def two(turn, other): ...
 """
 
 
@@ -31,6 +42,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "some_agents.py").write_text(MODULE)
     (tmp_path / "broken_agents.py").write_text("raise ValueError('not today')")
     monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("some_agents", "broken_agents"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     return "some_agents"
 
 
@@ -39,8 +52,16 @@ def test_without_a_name_it_is_the_demo_agent() -> None:
 
 
 @pytest.mark.parametrize("attribute", ["plain", "instance", "instance.run", "bound"])
-def test_an_async_callable_is_an_agent(module: str, attribute: str) -> None:
-    assert callable(load_agent(f"{module}:{attribute}"))
+def test_an_async_callable_is_an_agent_as_it_is(module: str, attribute: str) -> None:
+    found: object = sys.modules.get(module) or importlib.import_module(module)
+    for name in attribute.split("."):
+        found = getattr(found, name)
+    assert load_agent(f"{module}:{attribute}") == found
+
+
+@pytest.mark.parametrize("attribute", ["pieces", "instance.pieces", "words", "not_async", "instance.not_async"])
+def test_generators_and_functions_become_agents(module: str, attribute: str) -> None:
+    assert inspect.iscoroutinefunction(load_agent(f"{module}:{attribute}"))
 
 
 @pytest.mark.parametrize(
@@ -52,11 +73,14 @@ def test_an_async_callable_is_an_agent(module: str, attribute: str) -> None:
         ("", "MODULE:ATTRIBUTE"),
         ("no_such_module_anywhere:plain", "ModuleNotFoundError"),
         ("broken_agents:plain", "not today"),
-        ("some_agents:nothing", "no attribute nothing"),
         ("some_agents:instance.nothing", "no attribute"),
-        ("some_agents:not_async", "async"),
-        ("some_agents:number", "async"),
-        ("some_agents:Agent", "async"),
+        ("some_agents:number", "of type int"),
+        ("some_agents:text", "of type str"),
+        ("some_agents:started", "of type generator"),
+        ("some_agents:Agent", "it is a class"),
+        ("some_agents:nobody", "no attribute nobody"),
+        ("some_agents:nothing", "it takes ()"),
+        ("some_agents:two", "it takes (turn, other)"),
     ],
 )
 def test_what_is_none_is_refused_in_one_line_that_says_why(module: str, target: str, reason: str) -> None:
