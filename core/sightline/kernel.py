@@ -95,10 +95,10 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Bounds of one kernel. Times in seconds.
 
     `keep_messages`: how many of a session's newest messages stay in memory and come with a snapshot.
-    `retention`: how long ended batches stay readable; `key_retention`: how long after its last use a key is known whose
-    batch is not. `session_lease`: after how long without a sign of life another owner may take over a session.
-    `turn_timeout`: how long a turn may be at work, the time it waits for people not counted; 0: as long as it likes.
-    `flush_window`: text that is said within it is shown as one event; 0: every piece is one.
+    `retention`: how long ended batches stay readable, and answers known; `key_retention`: how long after its last use a
+    key is known whose batch is not. `session_lease`: after how long without a sign of life another owner may take over
+    a session. `turn_timeout`: how long a turn may be at work, the time it waits for people not counted; 0: as long as
+    it likes. `flush_window`: text that is said within it is shown as one event; 0: every piece is one.
     """
 
     concurrency: int = 64

@@ -192,7 +192,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max_connections", "N", _integer(1), "Most streams open at once; one more gets 503."),
     Setting("max_subscriptions", "N", _integer(1), "Most sessions that one stream of several shows."),
     Setting("max_queue", "N", _integer(1), "Most open batches in one session; one more gets 429."),
-    Setting("concurrency", "N", _integer(1, 100_000), "Most turns that run at once.", _RUN),
+    Setting(
+        "concurrency",
+        "N",
+        _integer(1, 100_000),
+        "Most turns that run at once; those that wait for an answer not counted.",
+        _RUN,
+    ),
     Setting(
         "session_lease",
         "SECONDS",

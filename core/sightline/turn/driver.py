@@ -49,7 +49,7 @@ from sightline.turn.recording import journal_of
 from sightline.turn.requests import RequestStore
 from sightline.turn.rules import early_outcome, ended_batches, error_text, failure_text
 from sightline.turn.running import Running
-from sightline.turn.tasks import STORE_RETRIES, finish, retrieve
+from sightline.turn.tasks import STORE_RETRIES, finish, persistently, retrieve
 from sightline.turn.telling import (
     claimed,
     command_ended,
@@ -447,15 +447,9 @@ class TurnDriver:
             handle.publish(self._clock.now_ms(), changes)
             handle.settle_batches(batches)
 
-        for delay in STORE_RETRIES:
-            try:
-                await self._store.commit(commit, committed)
-                return
-            except StoreUnavailable as error:
-                # The outcome is unknown; the stamp makes it safe to try again.
-                _log.warning("session %s: commit of turn %s: %s", handle.session_id, commit.turn_id, error)
-            await self._clock.sleep(delay)
-        await self._store.commit(commit, committed)
+        # After an unknown outcome the stamp makes it safe to try again.
+        where = f"session {handle.session_id}: commit of turn {commit.turn_id}"
+        await persistently(self._clock, where, lambda: self._store.commit(commit, committed))
 
     async def _give_back(self, handle: RuntimeHandle, running: Running) -> None:
         """Give everything back; the session lease goes with the claim the turn began with, the last of them."""
