@@ -1,0 +1,1 @@
+"""The standard agent: a model, some tools, and the loop between them."""
