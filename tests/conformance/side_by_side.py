@@ -19,7 +19,16 @@ from sightline.testing.clock import ManualClock
 __all__ = ["SideBySide"]
 
 _MEMORY_DISK = Path("/dev/shm")
-_WITHOUT_THEN = {"acquire_lease", "renew_lease", "release_lease", "renew", "purge_ended", "purge_keys"}
+_WITHOUT_THEN = {
+    "acquire_lease",
+    "renew_lease",
+    "release_lease",
+    "renew",
+    "purge_ended",
+    "purge_keys",
+    "remember",
+    "recall",
+}
 _STATUSES: tuple[Status | None, ...] = (None, "idle", "queued", "running")
 
 

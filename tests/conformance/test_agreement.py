@@ -242,6 +242,28 @@ class Agreement(History):
         if longer is not None and heard:
             self.claims.append(longer)
 
+    # The turn's journal
+
+    @precondition(lambda self: self.claims and self.leases)
+    @rule(
+        choice=choices,
+        key=st.sampled_from(("a", "b")),
+        replace=st.booleans(),
+        under=st.sampled_from(("its own", "its own", "any")),
+    )
+    def write_down(self, choice: int, key: str, replace: bool, under: str) -> None:
+        claim = self.recent(self.claims, choice)
+        lease = self.recent(self.leases, choice) if under == "any" or claim.lease is None else claim.lease
+        value = f'"{self.name("note")}"'
+        self.stores.ask("remember", claim.session_id, claim.turn_id, key, value, lease=lease, replace=replace)
+        self.read_up(choice)
+
+    @precondition(lambda self: self.claims)
+    @rule(choice=choices)
+    def read_up(self, choice: int) -> None:
+        claim = self.recent(self.claims, choice)
+        self.stores.ask("recall", claim.session_id, claim.turn_id)
+
     # Work ends
 
     @precondition(lambda self: self.claims)

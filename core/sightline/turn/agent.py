@@ -29,6 +29,7 @@ from sightline.observation.activities import (
 from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Usage, UsageFigures
 from sightline.session.rules import add_usage
+from sightline.turn.recording import Journal
 from sightline.turn.rules import error_text
 
 __all__ = ["Agent", "AgentError", "Emit", "History", "Turn", "TurnOver"]
@@ -74,6 +75,7 @@ class Turn:
         history: History,
         checkpoint: Callable[[], Awaitable[tuple[InputMessage, ...]]] | None = None,
         attachment: Callable[[str], Awaitable[bytes]] | None = None,
+        journal: Journal | None = None,
         causes: tuple[TurnCause, ...] = (),
         options: dict[str, Any] | UnsetType = UNSET,
     ) -> None:
@@ -89,6 +91,7 @@ class Turn:
         self._history = history
         self._checkpoint = checkpoint
         self._attachment = attachment
+        self._journal = journal or Journal()
         self._over = False
         self._steps = 0
         self._iteration = 0
@@ -153,9 +156,39 @@ class Turn:
 
         Raises StoreUnavailable with nothing taken in; LeaseLost when another owner runs the turn, which then ends here.
         """
-        if self._over:
-            raise TurnOver(f"turn {self.turn_id} has ended")
+        self._refuse_when_over()
         return () if self._checkpoint is None else await self._checkpoint()
+
+    async def idempotent(self, key: str, fn: Callable[[], Any]) -> Any:
+        """Do something to the world, once in this turn however often it is run: what `fn` comes to, or what it came to
+        in an earlier attempt, which then is not repeated.
+
+        `fn` is called without arguments; what it returns is awaited if it can be. Its result is kept as JSON and
+        returned as that. The keys are the agent's own; two calls with one key wait for each other. An exception of `fn`
+        is not kept and passes on. Who dies between effect and note does it again: see `sightline.turn.journal`.
+
+        Raises TypeError for a result that JSON cannot hold, StoreUnavailable when it cannot be kept, both after it was
+        done; LeaseLost when another owner runs the turn, which then ends here.
+        """
+        self._refuse_when_over()
+        return await self._journal.once(key, fn)
+
+    async def record(self, key: str, value: Any) -> None:
+        """Write down a value for later attempts of this turn, in place of what was under the key. Durable when this
+        returns; the turn's commit deletes it.
+
+        Raises TypeError for what JSON cannot hold, StoreUnavailable, LeaseLost.
+        """
+        self._refuse_when_over()
+        await self._journal.record(key, value)
+
+    async def recorded(self, key: str, default: Any = None) -> Any:
+        """What this turn has written down under the key, by `record` or `idempotent`, in whichever attempt.
+
+        The first attempt's own writes are all there can be then, and no store is asked. Raises StoreUnavailable.
+        """
+        self._refuse_when_over()
+        return await self._journal.recorded(key, default)
 
     async def attachment(self, attachment_id: str) -> bytes:
         """The picture that a part of a message refers to. Raises AttachmentNotFound, StoreUnavailable."""
@@ -207,9 +240,12 @@ class Turn:
             self._parts.append(_Part(channel, text))
 
     def _show(self, activity: Activity, correlation: str) -> None:
+        self._refuse_when_over()
+        self._emit(activity, correlation)
+
+    def _refuse_when_over(self) -> None:
         if self._over:
             raise TurnOver(f"turn {self.turn_id} has ended")
-        self._emit(activity, correlation)
 
     def _tool_ended(self, part: _Part, output: Any, state: Literal["completed", "failed"], started: float) -> None:
         part.facts.update(output=output, state=state)

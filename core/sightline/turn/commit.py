@@ -2,8 +2,8 @@
 
 In order, inside the transaction: the turn's stamp (a retry after an unknown outcome finds it and gets the first
 result), the session's head (nobody else committed meanwhile), the session lease (nobody else may commit now), the
-claims (they are still ours), then messages, usage, the end of the batches, the stamp, and the release of the lease. The
-stamp comes first, so that a retry whose claims are gone already still succeeds.
+claims (they are still ours), then messages, usage, the end of the batches, the stamp, the end of the turn's journal,
+and the release of the lease. The stamp comes first, so that a retry whose claims are gone already still succeeds.
 
 A turn may have taken more than it knows: a claim at a checkpoint whose answer was lost. What it does not complete
 although it had taken it goes back to the queue as work of no turn. Left with the turn's id it would be taken for that

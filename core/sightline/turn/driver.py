@@ -42,10 +42,12 @@ from sightline.turn.commands import CommandEffect, ToolSource, carry_out
 from sightline.turn.commit import CommitResult, CommitStore, TurnCommit
 from sightline.turn.composing import Said, command_commit, turn_commit
 from sightline.turn.intake import Intake
+from sightline.turn.journal import JournalStore
 from sightline.turn.keeping import LeaseKeeper
+from sightline.turn.recording import journal_of
 from sightline.turn.rules import early_outcome, ended_batches, error_text
 from sightline.turn.running import Running
-from sightline.turn.tasks import finish, retrieve
+from sightline.turn.tasks import STORE_RETRIES, finish, retrieve
 from sightline.turn.telling import (
     claimed,
     command_ended,
@@ -60,11 +62,10 @@ _log = logging.getLogger("sightline.turn")
 
 _CANCEL_GRACE = 5.0
 """Seconds an agent gets to end after it was cancelled; then the turn ends without it."""
-_STORE_RETRIES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0)
 _NO_REASON = "cancelled"
 
 
-class TurnStore(SessionStore, QueueStore, CommitStore, Protocol):
+class TurnStore(SessionStore, QueueStore, CommitStore, JournalStore, Protocol):
     """One database: the commit completes claims and proves the session lease."""
 
 
@@ -286,6 +287,7 @@ class TurnDriver:
             history=history,
             checkpoint=lambda: self._intake.take_in(handle, running),
             attachment=attachment,
+            journal=journal_of(self._store, self._clock, claim, running.lose),
             causes=work.turn_causes,
             options=work.input.protocol_turn_options,
         )
@@ -389,7 +391,7 @@ class TurnDriver:
             handle.publish(self._clock.now_ms(), ended(commit, batches, result))
             handle.settle_batches(batches)
 
-        for delay in _STORE_RETRIES:
+        for delay in STORE_RETRIES:
             try:
                 await self._store.commit(commit, committed)
                 return
@@ -416,7 +418,7 @@ class TurnDriver:
 
         # The lane goes with the last of them: nobody may come in between.
         settled = claim if first else structs.replace(claim, lease=None)
-        for delay in itertools.chain(_STORE_RETRIES, itertools.repeat(_STORE_RETRIES[-1])):
+        for delay in itertools.chain(STORE_RETRIES, itertools.repeat(STORE_RETRIES[-1])):
             charge = running.begun and not running.handing_back
             try:
                 await self._store.abandon(settled, charge=charge, then=abandoned)

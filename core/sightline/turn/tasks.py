@@ -1,15 +1,23 @@
-"""Work that outlives the task that began it: seen through although the task is cancelled, or left behind and looked
-after.
+"""Work that outlives the task that began it: seen through although the task is cancelled, tried again although the
+store is away for a moment, or left behind and looked after.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["finish", "retrieve"]
+from sightline.clock import Clock
+from sightline.errors import StoreUnavailable
 
+__all__ = ["STORE_RETRIES", "finish", "persistently", "retrieve"]
+
+_log = logging.getLogger("sightline.turn")
+
+STORE_RETRIES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0)
+"""Pauses between tries, in seconds."""
 _T = TypeVar("_T")
 
 
@@ -36,3 +44,14 @@ def retrieve(task: asyncio.Task[Any]) -> None:
     """Take note of a task's exception that nobody else will look at."""
     if not task.cancelled():
         task.exception()
+
+
+async def persistently(clock: Clock, what: str, work: Callable[[], Awaitable[_T]]) -> _T:
+    """Do what is safe to repeat, again and again for a few seconds while the store is unavailable."""
+    for delay in STORE_RETRIES:
+        try:
+            return await work()
+        except StoreUnavailable as error:
+            _log.warning("%s: %s", what, error)
+        await clock.sleep(delay)
+    return await work()

@@ -36,6 +36,7 @@ def commit_turn(state: State, commit: TurnCommit) -> CommitResult:
     for row in session.open_rows():
         if row.batch.turn_id == commit.turn_id:
             row.forget_turn()
+    session.journals.pop(commit.turn_id, None)
     if commit.reset:
         session.messages.clear()
     session.messages.extend(commit.messages)

@@ -80,6 +80,8 @@ class Session(Struct):
     rows: dict[str, Row] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
     stamps: dict[str, Stamp] = field(default_factory=dict)
+    journals: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By turn: its journal, once it has one."""
     lane: Lane = Lane()
 
     def open_rows(self) -> Iterable[Row]:

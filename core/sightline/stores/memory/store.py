@@ -22,7 +22,7 @@ from sightline.session.model import (
     SessionRecord,
     Status,
 )
-from sightline.stores.memory import batches, cancelling, claims, commits, sessions
+from sightline.stores.memory import batches, cancelling, claims, commits, journals, sessions
 from sightline.stores.memory.state import State
 from sightline.turn.commit import CommitResult, TurnCommit
 
@@ -181,3 +181,13 @@ class MemoryStore:
         result = commits.commit_turn(self._state, commit)
         then(result)
         return result
+
+    # The turn's journal
+
+    async def remember(
+        self, session_id: str, turn_id: str, key: str, value: str, *, lease: SessionLease, replace: bool
+    ) -> str:
+        return journals.remember(self._state, session_id, turn_id, key, value, lease, replace)
+
+    async def recall(self, session_id: str, turn_id: str) -> dict[str, str]:
+        return journals.recall(self._state, session_id, turn_id)

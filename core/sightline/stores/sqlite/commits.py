@@ -32,6 +32,8 @@ def commit_turn(db: Connection, commit: TurnCommit, digest: str) -> CommitResult
         raise LeaseLost(commit.session_id, lease.generation)
     _complete(db, commit)
     run(db, "forget_turn", session_id=commit.session_id, turn_id=commit.turn_id)
+    if head["has_notes"]:
+        run(db, "delete_journal", session_id=commit.session_id, turn_id=commit.turn_id)
     return _write_turn(db, commit, head, digest)
 
 

@@ -54,9 +54,11 @@ WHERE session_id = :session_id AND open_batches + :opened <= :most;
 UPDATE sessions SET open_batches = open_batches - :closed WHERE session_id = :session_id;
 
 -- name: get_head
--- All that a commit has to know before it writes: head, lane, and the stamp of this turn if there is one.
+-- All that a commit has to know before it writes: head, lane, the stamp of this turn if there is one, and whether it has a
+-- journal.
 SELECT revision, turn_index, message_count, agent_frame_id, usage, lease_generation, lease_token,
-    (SELECT hash FROM turns WHERE turns.session_id = :session_id AND turn_id = :turn_id) AS stamp
+    (SELECT hash FROM turns WHERE turns.session_id = :session_id AND turn_id = :turn_id) AS stamp,
+    EXISTS (SELECT 1 FROM journal WHERE journal.session_id = :session_id AND turn_id = :turn_id) AS has_notes
 FROM sessions WHERE session_id = :session_id;
 
 -- name: list_sessions
@@ -85,6 +87,9 @@ DELETE FROM batches WHERE session_id = :session_id;
 
 -- name: delete_keys
 DELETE FROM source_keys WHERE session_id = :session_id;
+
+-- name: delete_journals
+DELETE FROM journal WHERE session_id = :session_id;
 
 -- name: delete_session
 -- Messages and stamps go with it.
@@ -267,3 +272,16 @@ SELECT hash, status, revision, turn_index, agent_frame_id FROM turns WHERE sessi
 -- name: insert_stamp
 INSERT INTO turns (session_id, turn_id, hash, status, revision, turn_index, agent_frame_id)
 VALUES (:session_id, :turn_id, :hash, :status, :revision, :turn_index, :agent_frame_id);
+
+-- name: get_note
+SELECT value FROM journal WHERE session_id = :session_id AND turn_id = :turn_id AND key = :key;
+
+-- name: get_notes
+SELECT key, value FROM journal WHERE session_id = :session_id AND turn_id = :turn_id;
+
+-- name: put_note
+INSERT INTO journal (session_id, turn_id, key, value) VALUES (:session_id, :turn_id, :key, :value)
+ON CONFLICT DO UPDATE SET value = excluded.value;
+
+-- name: delete_journal
+DELETE FROM journal WHERE session_id = :session_id AND turn_id = :turn_id;

@@ -100,7 +100,7 @@ def page_messages(db: Connection, session_id: str, before: str | None, limit: in
 
 def delete_session(db: Connection, session_id: str, now: int) -> None:
     require_session(db, session_id)
-    for what in ("delete_batches", "delete_keys", "delete_session"):
+    for what in ("delete_batches", "delete_keys", "delete_journals", "delete_session"):
         run(db, what, session_id=session_id)
     run(db, "fence_session", session_id=session_id, now=now)
 

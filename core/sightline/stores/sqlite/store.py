@@ -27,7 +27,7 @@ from sightline.session.model import (
     SessionRecord,
     Status,
 )
-from sightline.stores.sqlite import batches, cancelling, claims, commits, leases, sessions
+from sightline.stores.sqlite import batches, cancelling, claims, commits, journals, leases, sessions
 from sightline.stores.sqlite.connection import (
     Connection,
     Lock,
@@ -284,3 +284,15 @@ class SqliteStore:
     async def commit(self, commit: TurnCommit, then: Callable[[CommitResult], None]) -> CommitResult:
         digest = stamp_hash(commit)
         return await self._writer.submit(lambda db: commits.commit_turn(db, commit, digest), then)
+
+    # The turn's journal
+
+    async def remember(
+        self, session_id: str, turn_id: str, key: str, value: str, *, lease: SessionLease, replace: bool
+    ) -> str:
+        return await self._writer.submit(
+            lambda db: journals.remember(db, session_id, turn_id, key, value, lease, replace)
+        )
+
+    async def recall(self, session_id: str, turn_id: str) -> dict[str, str]:
+        return await self._read(journals.recall, session_id, turn_id)

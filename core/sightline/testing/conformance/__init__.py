@@ -33,6 +33,7 @@ from sightline.testing.conformance import (
     commands,
     commits,
     exact_claims,
+    journals,
     keys,
     leased_work,
     leases,
@@ -75,6 +76,7 @@ STORE_CHECKS: tuple[StoreCheck, ...] = _checks_of(
     leased_work,
     queue_cancels,
     commits,
+    journals,
     commands,
 )
 REPLAY_CHECKS: tuple[ReplayCheck, ...] = _checks_of(replay_log, replay_subscriptions, replay_races)
