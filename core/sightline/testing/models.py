@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any
 
-from sightline.agents.standard.model import Finish, ModelEvent, ModelRequest, Text, Used
+from sightline.agents.standard.model import Finish, ModelEvent, ModelRequest, Reasoning, Text, Used
 from sightline.session.model import UsageFigures
-from sightline.turn.conversation import TextPart, ToolCallPart
+from sightline.turn.conversation import ReasoningPart, TextPart, ToolCallPart
 
 __all__ = ["Line", "ScriptedModel", "calling", "saying"]
 
@@ -29,7 +29,7 @@ class ScriptedModel:
         self.open = 0
         """How many requests are under way."""
 
-    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         self.requests.append(request)
         if len(self.requests) > len(self._scripts):
             raise AssertionError(f"request {len(self.requests)} has no script: {request.messages[-1]}")
@@ -53,13 +53,19 @@ def saying(*texts: str, used: int = 0) -> list[Line]:
     return [*pieces, *_used(used), Finish(parts=(TextPart(text="".join(texts)),))]
 
 
-def calling(*calls: tuple[str, Any], text: str = "", used: int = 0) -> list[Line]:
+def calling(*calls: tuple[str, Any], text: str = "", reasoning: str = "", used: int = 0) -> list[Line]:
     """The script of a request for tools: (name, arguments), called under the ids `call-1`, `call-2` and so on."""
+    thought = (ReasoningPart(text=reasoning),) if reasoning else ()
     said = (TextPart(text=text),) if text else ()
     parts = tuple(
         ToolCallPart(call_id=f"call-{index}", name=name, args=args) for index, (name, args) in enumerate(calls, 1)
     )
-    return [*(Text(part.text) for part in said), *_used(used), Finish(parts=(*said, *parts))]
+    return [
+        *(Reasoning(part.text) for part in thought),
+        *(Text(part.text) for part in said),
+        *_used(used),
+        Finish(parts=(*thought, *said, *parts)),
+    ]
 
 
 def _used(tokens: int) -> list[Line]:

@@ -441,7 +441,7 @@ def _outcome_of(agent: asyncio.Task[None]) -> Outcome:
     if error is None:
         return Outcome(status="completed")
     if isinstance(error, AgentError):
-        return Outcome(status="failed", error=Failure("agent_error", error_text(error)))
+        return Outcome(status="failed", error=Failure(error.code, error_text(error)))
     _log.error("agent failed", exc_info=error)
     return Outcome(status="failed", error=Failure("agent_error", f"{type(error).__name__}: {error_text(error)}"))
 

@@ -6,7 +6,7 @@ Nothing here belongs to a provider. What one of them wants to have back word for
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct, field
@@ -83,12 +83,12 @@ ModelEvent = Text | Reasoning | Used | Finish
 class ModelClient(Protocol):
     """Whoever can make requests to models."""
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Make the request, once: events as they come, `Finish` last.
 
         Raises ContextOverflow when the conversation is too long for the model; ModelTrouble for what may pass
         (overload, a connection that breaks or falls silent, a stream that stops without an end or is no stream);
-        ModelError for the rest. Cancelling, or closing the iterator, ends the request at once.
+        ModelError for the rest. Cancelling, or closing the generator, ends the request at once.
         """
         ...
 

@@ -7,7 +7,6 @@ model's to read: it is the only one who can do better. What a programmer got wro
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import re
 import typing
@@ -17,6 +16,7 @@ from typing import Any, overload
 import msgspec
 
 from sightline.agents.standard.model import ToolSpec
+from sightline.agents.standard.threads import in_thread
 from sightline.errors import ToolRefused
 from sightline.turn.agent import Turn
 
@@ -87,8 +87,8 @@ def tool(
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a function, async or not; one that is not runs in a thread of its own.
 
-    A first parameter annotated `Turn` gets the turn and is no argument. With `approval` somebody is asked before each
-    call. Raises ToolRefused when its parameters cannot be described to a model.
+    A first parameter annotated `Turn` gets the turn and is no argument; such a function is async. With `approval`
+    somebody is asked before each call. Raises ToolRefused when its parameters cannot be described to a model.
     """
 
     def make(function: Callable[..., Any]) -> Tool:
@@ -125,6 +125,8 @@ def _arguments(name: str, function: Callable[..., Any]) -> tuple[bool, type[msgs
     except (NameError, TypeError, ValueError) as error:
         raise ToolRefused(name, _line(error)) from error
     takes_turn = bool(parameters) and hints.get(parameters[0].name) is Turn
+    if takes_turn and not inspect.iscoroutinefunction(function):
+        raise ToolRefused(name, "it takes the turn, which is no thing for another thread: it has to be async")
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for parameter in parameters[takes_turn:]:
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -172,7 +174,7 @@ def _line(error: Exception) -> str:
 
 
 def _runner(function: Callable[..., Any], arguments: type[msgspec.Struct], takes_turn: bool) -> ToolRun:
-    in_thread = not inspect.iscoroutinefunction(function)
+    waits = inspect.iscoroutinefunction(function)
 
     async def run(turn: Turn, args: Any) -> Any:
         try:
@@ -180,11 +182,8 @@ def _runner(function: Callable[..., Any], arguments: type[msgspec.Struct], takes
         except msgspec.ValidationError as error:
             raise ToolFailed(f"the arguments do not fit: {error}") from error
         named = {name: getattr(fitting, name) for name in arguments.__struct_fields__}
-        first = (turn,) if takes_turn else ()
-        if in_thread:
-            output = await asyncio.to_thread(function, *first, **named)
-        else:
-            output = function(*first, **named)
-        return await output if inspect.isawaitable(output) else output
+        if not waits:
+            return await in_thread(f"tool {function.__name__}", lambda: function(**named))
+        return await (function(turn, **named) if takes_turn else function(**named))
 
     return run
