@@ -129,6 +129,9 @@ class Turn:
         """Take back everything said since the last `model_request()`, as if it had not been; what follows belongs to
         that request again. For a model that has to be asked once more.
         """
+        said = (len(self._parts), len(self._parts[-1].pieces) if self._parts else 0)
+        if said == (self._request.parts, self._request.pieces):
+            return
         for correlation in self._correlations[self._request.correlations :]:
             self._show(Retracted(correlation_id=correlation), correlation)
         del self._correlations[self._request.correlations :]

@@ -12,6 +12,7 @@ from sightline.agents.standard.model import ModelClient
 from sightline.agents.standard.performing import Performance
 from sightline.agents.standard.settings import PolicyInvalid, Settings, effective
 from sightline.agents.standard.tools import Tool, checked
+from sightline.errors import ExtraMissing
 from sightline.session.model import Policy
 from sightline.turn.agent import AgentError, Turn
 
@@ -21,8 +22,9 @@ __all__ = ["StandardAgent"]
 class StandardAgent:
     """An agent that asks a model, calls the tools it wants, and goes on until it has an answer.
 
-    `sightline serve --agent MODULE:ATTRIBUTE` with the attribute an instance of this. `model` is a name that `client`
-    knows. A session's policy may override `model`, `instructions`, `max_turns` and `temperature`.
+    `sightline serve --agent MODULE:ATTRIBUTE` with the attribute an instance of this. `model` is a name that the
+    `client` knows; without one, `provider:name` (see `sightline.agents.standard.providers`). A session's policy may
+    override `model`, `instructions`, `max_turns` and `temperature`.
 
     `history`: how many messages of the transcript the model is told of. `context_window`: how many tokens the model
     takes, where it does not say itself that a conversation is too long.
@@ -32,7 +34,7 @@ class StandardAgent:
         self,
         *,
         model: str,
-        client: ModelClient,
+        client: ModelClient | None = None,
         tools: Iterable[Tool | Callable[..., Any]] = (),
         instructions: str = "",
         max_turns: int = 20,
@@ -41,13 +43,15 @@ class StandardAgent:
         context_window: int | None = None,
         patience: Patience | None = None,
     ) -> None:
-        """Raises ToolRefused for tools that no model could be told of, ValueError for settings that cannot be."""
+        """Raises ToolRefused for tools that no model could be told of, ValueError for settings that cannot be,
+        ExtraMissing when there is no `client` and nothing installed that could be one.
+        """
         given = {"model": model, "instructions": instructions, "max_turns": max_turns, "temperature": temperature}
         try:
             self._settings = msgspec.convert(given, Settings)
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from None
-        self._client = client
+        self._client = client or _providers()
         self._tools = {tool.name: tool for tool in checked(tools)}
         self._history = history
         self._context_window = context_window
@@ -71,3 +75,17 @@ class StandardAgent:
     async def tools(self, session_id: str, policy: Policy) -> list[dict[str, Any]]:
         """The tool surface, for whoever watches."""
         return [msgspec.to_builtins(tool.spec) for tool in self._tools.values()]
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        close = getattr(self._client, "close", None)
+        if close is not None:
+            await close()
+
+
+def _providers() -> ModelClient:
+    try:
+        from sightline.agents.standard.providers import ProviderModels
+    except ImportError as error:
+        raise ExtraMissing("the standard agent without a client", "models") from error
+    return ProviderModels()

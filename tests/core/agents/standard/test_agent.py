@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from msgspec import UNSET
 
 from sightline.agents.standard import Patience, StandardAgent, tool
 from sightline.agents.standard.model import ContextOverflow, Finish, ModelError, ModelTrouble, Reasoning, Text, Used
+from sightline.errors import ExtraMissing
 from sightline.observation.activities import RetryStatus
 from sightline.observation.events import TurnActivity
 from sightline.queue.model import DeliveryPolicy
@@ -363,3 +365,9 @@ async def test_the_tool_surface_is_read_from_the_agent() -> None:
     made = agent(ScriptedModel(), add)
     [entry] = await made.tools("s", {})
     assert (entry["name"], entry["description"], entry["input_schema"]["required"]) == ("add", "The sum.", ["a", "b"])
+
+
+def test_without_a_client_and_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sightline.agents.standard.providers", None)
+    with pytest.raises(ExtraMissing, match=r"pip install 'sightline\[models\]'"):
+        StandardAgent(model="openai:gpt-5-mini")
