@@ -14,6 +14,7 @@ SightlineError
  ├── Conflict
  │    ├── SessionExists
  │    ├── BatchNotCancellable   claimed or ended: already taken or done
+ │    ├── AlreadyAnswered       somebody was faster
  │    ├── IdempotencyKeyReused  the key came back with other content
  │    ├── ClaimExpired          somebody else holds the work now
  │    ├── LeaseLost             somebody else may write to the session now
@@ -45,6 +46,7 @@ from __future__ import annotations
 
 __all__ = [
     "AgentNotLoadable",
+    "AlreadyAnswered",
     "AttachmentNotFound",
     "BatchNotCancellable",
     "BatchNotFound",
@@ -165,7 +167,7 @@ class BatchNotFound(NotFound):
 
 
 class RequestNotFound(NotFound):
-    """No turn of the session waits for an answer to this, nor did one lately."""
+    """No turn of the session waits for an answer to this, nor was one given lately."""
 
     code = "request_not_found"
 
@@ -233,6 +235,20 @@ class BatchNotCancellable(Conflict):
     def __str__(self) -> str:
         why = "its turn has begun, cancel the turn" if self.state == "pending" else f"it is {self.state}"
         return f"batch {self.batch_id!r} cannot be cancelled: {why}"
+
+
+class AlreadyAnswered(Conflict):
+    """The first answer counts."""
+
+    code = "already_answered"
+
+    def __init__(self, session_id: str, request_id: str) -> None:
+        super().__init__(session_id, request_id)
+        self.session_id = session_id
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return f"request {self.request_id!r} of session {self.session_id!r} was answered already"
 
 
 class IdempotencyKeyReused(Conflict):

@@ -11,8 +11,9 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct
 
 from sightline.clock import Clock, SystemClock, within
@@ -55,6 +56,7 @@ from sightline.session.model import (
     NewSession,
     Policy,
     ReadView,
+    Request,
     SessionEntry,
     SessionPage,
     Status,
@@ -66,6 +68,7 @@ from sightline.turn.agent import Agent
 from sightline.turn.commands import ToolSource
 from sightline.turn.driver import DriverLimits, TurnDriver, TurnStore
 from sightline.turn.host import TurnHost
+from sightline.turn.requests import Asked
 
 __all__ = ["Kernel", "KernelStore", "Limits", "Written"]
 
@@ -168,7 +171,9 @@ class Kernel:
                 ids=self.ids,
                 owner_id=self.ids.new(),
                 limits=DriverLimits(
-                    max_attempts=self.limits.max_attempts, lease_ms=round(self.limits.session_lease * 1000)
+                    max_attempts=self.limits.max_attempts,
+                    lease_ms=round(self.limits.session_lease * 1000),
+                    poll_interval=self.limits.poll_interval,
                 ),
                 refresh=self._handles.refresh,
             )
@@ -202,11 +207,14 @@ class Kernel:
         return 0 if self._driver is None else self._driver.running
 
     async def drain(self, timeout: float) -> None:
-        """Take no more work; give running turns `timeout` seconds to end, then hand them back uncharged."""
+        """Take no more work; give running turns `timeout` seconds to end, then hand them back uncharged; those that
+        wait for an answer at once.
+        """
         self._begin_draining()
         if self._runner is None or self._driver is None:
             return
         self._runner.stop_claiming()
+        self._driver.hand_back_waiting()
         idle = asyncio.ensure_future(self._runner.wait_idle())
         try:
             if not await within(self.clock, timeout, idle):
@@ -396,6 +404,27 @@ class Kernel:
             )
             return answer, handle.cursor
 
+    async def answer(self, session_id: str, request_id: str, answer: Any) -> tuple[Request, str]:
+        """Answer what a turn asks: the request, and the cursor that shows that it is not open any more. Durable when
+        this returns, and the turn goes on, wherever it runs.
+
+        Raises InvalidInput for what JSON cannot hold, RequestNotFound, AlreadyAnswered, SessionNotFound,
+        SessionDeleted, StoreUnavailable.
+        """
+        try:
+            said = msgspec.json.encode(answer).decode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidInput("answer", f"must be JSON: {error}") from None
+        async with self.opened(session_id) as handle:
+
+            def answered(asked: Asked) -> None:
+                handle.record_request_answered(request_id)
+                if self._driver is not None:
+                    self._driver.answered(request_id, said)
+
+            asked = await handle.write(self._store.answer_request(session_id, request_id, said, then=answered))
+            return asked.request, handle.cursor
+
     def _mend(self, session_id: str) -> None:
         """See to it that a view which may have lost touch with the store begins anew."""
         if self._runner is not None:
@@ -483,6 +512,7 @@ class Kernel:
         for purge, kept in (
             (self._store.purge_ended, self.limits.retention),
             (self._store.purge_keys, self.limits.key_retention),
+            (self._store.purge_requests, self.limits.retention),
         ):
             while await purge(now - round(kept * 1000), _PURGE_GROUP) == _PURGE_GROUP:
                 await self.clock.sleep(0)

@@ -32,6 +32,8 @@ class History(RuleBasedStateMachine):
         self.held: list[Claim] = []
         """Those that nobody has given back or committed."""
         self.commits: list[TurnCommit] = []
+        self.requests: list[tuple[str, str]] = []
+        """By session and id, also those that were not opened because there was one already."""
 
     def teardown(self) -> None:
         self.stores.close()

@@ -26,10 +26,12 @@ _WITHOUT_THEN = {
     "renew",
     "purge_ended",
     "purge_keys",
+    "purge_requests",
     "remember",
     "recall",
+    "answers_to",
 }
-_STATUSES: tuple[Status | None, ...] = (None, "idle", "queued", "running")
+_STATUSES: tuple[Status | None, ...] = (None, "idle", "queued", "running", "waiting")
 
 
 class SideBySide:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from sightline.queue.model import (
     BatchState,
@@ -25,7 +25,7 @@ from sightline.queue.model import (
     TurnInput,
     TurnInputPayload,
 )
-from sightline.session.model import LeaseRequest, Message, NewSession, SessionLease
+from sightline.session.model import LeaseRequest, Message, NewSession, Request, SessionLease
 from tests.conformance.drawing import (
     SESSIONS,
     ages,
@@ -263,6 +263,42 @@ class Agreement(History):
     def read_up(self, choice: int) -> None:
         claim = self.recent(self.claims, choice)
         self.stores.ask("recall", claim.session_id, claim.turn_id)
+
+    # What turns ask
+
+    @precondition(lambda self: self.claims and self.leases)
+    @rule(
+        choice=choices,
+        key=st.sampled_from(("a", "b")),
+        options=st.sampled_from((UNSET, [], ["a", {"b": 1}])),
+        under=st.sampled_from(("its own", "its own", "any")),
+    )
+    def open_request(self, choice: int, key: str, options: Any, under: str) -> None:
+        claim = self.recent(self.claims, choice)
+        lease = self.recent(self.leases, choice) if under == "any" or claim.lease is None else claim.lease
+        request = Request(
+            request_id=self.name("r"),
+            turn_id=claim.turn_id,
+            kind="question",
+            prompt=f"question {self.names}",
+            options=options,
+            at_ms=self.now,
+        )
+        self.requests.append((claim.session_id, request.request_id))
+        self.stores.ask("open_request", claim.session_id, request, key, lease=lease)
+
+    @precondition(lambda self: self.requests)
+    @rule(choice=choices, elsewhere=st.sampled_from((None, None, None, "a", "nobody")))
+    def answer_request(self, choice: int, elsewhere: str | None) -> None:
+        session_id, request_id = self.recent(self.requests, choice)
+        self.stores.ask("answer_request", elsewhere or session_id, request_id, f'"{self.name("answer")}"')
+        self.stores.ask("answers_to", [name for _, name in self.requests[-5:]])
+
+    @precondition(lambda self: self.requests)
+    @rule(age=ages, limit=st.sampled_from((1, 10)))
+    def forget_requests(self, age: int, limit: int) -> None:
+        self.stores.ask("purge_requests", self.now - age, limit)
+        self.stores.ask("answers_to", [name for _, name in self.requests])
 
     # Work ends
 

@@ -14,7 +14,7 @@ import msgspec
 from sightline.kernel import Kernel, KernelStore, Limits, Written
 from sightline.observation.events import Event, QueueChanged, TurnActivity, from_wire
 from sightline.observation.handle import Opening, RuntimeHandle
-from sightline.observation.model import Observation
+from sightline.observation.model import Observation, shown_request
 from sightline.queue.model import Batch, Draft, TextItem, TurnInput, TurnInputPayload
 from sightline.session.port import AttachmentStore
 from sightline.stores.memory import MemoryStore
@@ -204,3 +204,4 @@ async def in_step(world: World, watched: Watched) -> None:
     assert view == watched.handle.view
     assert (view.revision, view.read_view.messages) == (state.record.revision, state.messages)
     assert [summary.batch_id for summary in view.queue] == [batch.batch_id for batch in state.open_batches]
+    assert view.requests == tuple(shown_request(request) for request in state.requests)

@@ -32,6 +32,7 @@ ROUTES: list[tuple[str, str, Any, str, int]] = [
     ("DELETE", "/v1/sessions/{session_id}/queue", None, "cancel_from", 200),
     ("POST", "/v1/sessions/{session_id}/cancel", {}, "request_cancel", 200),
     ("POST", "/v1/sessions/{session_id}/answers", {"request_id": "r", "answer": 1}, "load_session", 404),
+    ("POST", "/v1/sessions/{session_id}/answers", {"request_id": "r", "answer": 1}, "answer_request", 404),
     ("GET", "/v1/sessions/{session_id}/events", None, "load_session", 200),
     ("GET", "/readyz", None, "next_due", 200),
 ]

@@ -94,6 +94,11 @@ def _no_json(word: str) -> None:
     raise ValueError(f"{word} is no JSON")
 
 
+async def _ask(turn: Turn, rest: str) -> None:
+    answer = await turn.ask(rest)
+    turn.text(f"answered: {answer if isinstance(answer, str) else json.dumps(answer)}")
+
+
 async def _steps(turn: Turn, rest: str) -> None:
     match = _FORMS["steps"].fullmatch(rest)
     assert match is not None
@@ -166,6 +171,7 @@ _COMMANDS: dict[str, _Command] = {
     "sleep": _sleep,
     "fail": _fail,
     "tool": _tool,
+    "ask": _ask,
     "steps": _steps,
 }
 
@@ -174,6 +180,7 @@ _FORMS = {
     "sleep": re.compile(r"\d{1,9}", re.ASCII),
     "fail": re.compile(r".*", re.DOTALL),
     "tool": re.compile(r"\S+(?: .*)?", re.DOTALL),
+    "ask": re.compile(r".*\S.*", re.DOTALL),
     "steps": re.compile(r"(?P<count>\d{1,6})(?: every (?P<every>\d{1,9}))?", re.ASCII),
 }
 
@@ -183,4 +190,5 @@ stream N [every MS] [size BYTES] — so many pieces of text
 sleep MS — is quiet for a while
 fail TEXT — fails
 tool NAME JSON — calls a tool: add, now or slow
+ask TEXT — asks you, and waits for your answer
 steps N [every MS] — so many steps"""

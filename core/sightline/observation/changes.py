@@ -8,6 +8,7 @@ metadata and tools, is told as a resident change. Where nothing changed nothing 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -18,6 +19,7 @@ from sightline.observation.events import (
     Data,
     ProcessChanged,
     QueueChanged,
+    RequestChanged,
     ResidentChanged,
 )
 from sightline.observation.model import Observation
@@ -27,7 +29,7 @@ from sightline.queue.rules import summary_of
 from sightline.session.model import Message, PersistedState, Tools
 from sightline.session.rules import revision_of, usage_since
 
-__all__ = ["Change", "changes_between", "process_change", "queue_change"]
+__all__ = ["Change", "changes_between", "process_change", "queue_change", "request_change"]
 
 
 class Change(Struct, frozen=True):
@@ -58,6 +60,11 @@ def process_change(kind: str, processes: Sequence[HandleSummary]) -> Change:
             processes=tuple(_as_json(summary) for summary in processes),
         )
     )
+
+
+def request_change(kind: str, requests: Sequence[dict[str, Any]], turn_id: str) -> Change:
+    """The event that tells what became of requests of a turn."""
+    return Change(RequestChanged(kind=kind, requests=tuple(requests)), turn_id)
 
 
 def _as_json(summary: HandleSummary) -> dict[str, object]:

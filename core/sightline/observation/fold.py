@@ -133,6 +133,14 @@ class Fold:
         """Whether the queue has this batch."""
         return batch_id in self._queue.by_id
 
+    def request(self, request_id: str) -> dict[str, Any] | None:
+        """The request, while it is open."""
+        return self._requests.get(request_id)
+
+    def requests_of(self, turn_id: str) -> tuple[dict[str, Any], ...]:
+        """The open requests of a turn."""
+        return tuple(request for request in self._requests.values() if request.get("turn_id") == turn_id)
+
     @property
     def is_quiet(self) -> bool:
         """No turn shows and no work is open."""

@@ -21,11 +21,11 @@ from msgspec import UNSET, UnsetType
 
 from sightline.errors import BatchNotCancellable, BatchNotFound, InvalidInput, StoreCommitFailed, StoreUnavailable
 from sightline.observation.activities import Outcome
-from sightline.observation.changes import Change, changes_between, process_change, queue_change
+from sightline.observation.changes import Change, changes_between, process_change, queue_change, request_change
 from sightline.observation.cursor import Cursor, parse_for_session
 from sightline.observation.events import Event, TurnActivity, from_wire
 from sightline.observation.live import LiveView
-from sightline.observation.model import SessionState
+from sightline.observation.model import SessionState, shown_request
 from sightline.observation.opening import Gap, GapAnswer, Opening, Replayed
 from sightline.observation.replay import LiveReplayStore
 from sightline.observation.runtime import (
@@ -49,6 +49,7 @@ from sightline.queue.model import (
     TurnInputPayload,
 )
 from sightline.queue.rules import check_durable
+from sightline.session.model import Request
 
 __all__ = ["Change", "Gap", "Opening", "RuntimeHandle"]
 
@@ -209,6 +210,21 @@ class RuntimeHandle(LiveView):
         """Tell of processes of the session that changed. Never raises."""
         if processes:
             self._record(process_change(kind, processes))
+
+    def record_request_opened(self, request: Request) -> None:
+        """Tell that a turn asks something, unless that was told before. Never raises."""
+        if self._fold.request(request.request_id) is None:
+            self._record(request_change("opened", (shown_request(request),), request.turn_id))
+
+    def record_request_answered(self, request_id: str) -> None:
+        """Tell that somebody answered, unless that was told before. Never raises."""
+        request = self._fold.request(request_id)
+        if request is not None:
+            self._record(request_change("answered", (request,), request["turn_id"]))
+
+    def requests_of(self, turn_id: str) -> tuple[dict[str, Any], ...]:
+        """What the view shows of the turn's requests."""
+        return self._fold.requests_of(turn_id)
 
     def _record(self, change: Change) -> None:
         try:

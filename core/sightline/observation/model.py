@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, to_builtins
 
 from sightline.queue.materializing import InputMessage
 from sightline.queue.model import Batch, BatchState, BatchSummary
 from sightline.queue.rules import summary_of
-from sightline.session.model import Message, Metadata, Policy, ReadView, SessionRecord, Status, Tools, Usage
+from sightline.session.model import Message, Metadata, Policy, ReadView, Request, SessionRecord, Status, Tools, Usage
 from sightline.session.rules import status_of
 
-__all__ = ["GapReason", "Live", "Observation", "Segment", "SessionState", "ToolCall", "first_observation", "newest"]
+__all__ = [
+    "GapReason",
+    "Live",
+    "Observation",
+    "Segment",
+    "SessionState",
+    "ToolCall",
+    "first_observation",
+    "newest",
+    "shown_request",
+]
 
 GapReason = Literal["trimmed", "unavailable", "lagged"]
 
@@ -71,7 +81,7 @@ class Observation(Struct, frozen=True, kw_only=True):
 
 class SessionState(Struct, frozen=True, kw_only=True):
     """A session as the store has it, in one consistent read: head, newest messages (oldest first), open batches by
-    sequence.
+    sequence, open requests in the order in which they came.
 
     `generation`: all that was done to the session under leases of this generation and earlier ones is in it. One that
     somebody still holds is not among them, even when it has expired.
@@ -82,6 +92,7 @@ class SessionState(Struct, frozen=True, kw_only=True):
     truncated: bool
     open_batches: tuple[Batch, ...]
     generation: int = 0
+    requests: tuple[Request, ...] = ()
 
 
 def first_observation(state: SessionState, cursor: str) -> Observation:
@@ -93,7 +104,7 @@ def first_observation(state: SessionState, cursor: str) -> Observation:
         session_id=record.session_id,
         revision=record.revision,
         cursor=cursor,
-        status=status_of(asked=False, live=False, claimed=claimed, pending=len(queue) - claimed),
+        status=status_of(asked=bool(state.requests), live=False, claimed=claimed, pending=len(queue) - claimed),
         policy=record.policy,
         metadata=record.metadata,
         read_view=ReadView(
@@ -106,7 +117,14 @@ def first_observation(state: SessionState, cursor: str) -> Observation:
         usage=record.usage,
         tools=record.tools,
         queue=queue,
+        requests=tuple(shown_request(request) for request in state.requests),
     )
+
+
+def shown_request(request: Request) -> dict[str, Any]:
+    """A request as readers have it, who have it from JSON."""
+    shown: dict[str, Any] = to_builtins(request)
+    return shown
 
 
 def newest(observation: Observation, count: int) -> Observation:

@@ -7,10 +7,11 @@ A *key* is a session, or none for the look at whatever there is. A key is wanted
   into its one *rerun* slot, which goes to the back of the line afterwards: a busy session does not starve the others.
 * nowhere: nothing is kept of it.
 
-A drive and a session in flight hold a permit each, who rests holds none. A drive that fails rests: 25 ms, doubling to a
-second, and its eighth failure in a row is the last until somebody asks again. A contended one rests by the same ladder
-for as long as it takes, which costs it nothing of its eight tries. Rest is never shortened, or a storm of pokes would
-be a storm of tries. Success forgets all troubles.
+A drive and a session in flight hold a permit each, who rests holds none. A drive may leave for a while, when it waits
+for something outside, and holds none meanwhile; when it comes back it gets the next one, before any that is to begin. A
+drive that fails rests: 25 ms, doubling to a second, and its eighth failure in a row is the last until somebody asks
+again. A contended one rests by the same ladder for as long as it takes, which costs it nothing of its eight tries. Rest
+is never shortened, or a storm of pokes would be a storm of tries. Success forgets all troubles.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class FairSchedule:
         self._resting: set[_Key] = set()
         self._rests: list[tuple[float, int, _Key]] = []
         self._rest_count = 0
+        self._away: set[_Key] = set()
+        self._returning: dict[str, None] = {}
         self._rerun: dict[_Key, Demand] = {}
         self._troubles: dict[_Key, _Trouble] = {}
         self._closed = False
@@ -118,11 +121,40 @@ class FairSchedule:
     # What is driven
 
     def take(self, now: float) -> Drive | None:
-        if not self._pending or self.active >= self._permits:
+        if not self._pending or not self._has_permit:
             return None
         key, demand = self._pending.popitem(last=False)
         drive = self._running[key] = Drive(key, demand, now)
         return drive
+
+    @property
+    def _has_permit(self) -> bool:
+        return self.active - len(self._away) < self._permits
+
+    def leave(self, session_id: str) -> None:
+        if session_id in self._running:
+            self._away.add(session_id)
+            self._returning.pop(session_id, None)
+
+    def come_back(self, session_id: str) -> bool:
+        if session_id not in self._away:
+            return True
+        if session_id not in self._returning:
+            self._returning[session_id] = None
+        return False
+
+    def admit(self) -> str | None:
+        if not self._returning or not self._has_permit:
+            return None
+        session_id = next(iter(self._returning))
+        self._stay(session_id)
+        return session_id
+
+    def _stay(self, session_id: _Key) -> None:
+        """It is not away any more."""
+        self._away.discard(session_id)
+        if session_id is not None:
+            self._returning.pop(session_id, None)
 
     def idle(self, drive: Drive, now: float) -> None:
         self._troubles.pop(drive.session_id, None)
@@ -174,11 +206,13 @@ class FairSchedule:
         self._end(drive)
 
     def _end(self, drive: Drive) -> None:
+        self._stay(drive.session_id)
         del self._running[drive.session_id]
         self._line_up(drive.session_id)
 
     def _rest(self, drive: Drive, until: float) -> None:
         key, demand = drive.session_id, drive.demand
+        self._stay(key)
         del self._running[key]
         waiting = self._rerun.get(key)
         if waiting is not None:

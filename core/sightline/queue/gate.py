@@ -111,6 +111,15 @@ class GatedSchedule:
     def dropped(self, drive: Drive, now: float) -> None:
         self._end(now)
 
+    def leave(self, session_id: str) -> None:
+        """There is no bound but the gate, which a drive has to itself."""
+
+    def come_back(self, session_id: str) -> bool:
+        return True
+
+    def admit(self) -> str | None:
+        return None
+
     def _end(self, now: float) -> None:
         self._drive = None
         if self._starting:

@@ -105,6 +105,7 @@ class QueuedWorkRunner:
             self._schedule = FairSchedule(ticks, permits=concurrency, completion_timeout=completion_timeout)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drives: dict[asyncio.Task[QueuedWorkRunOutcome], Drive] = {}
+        self._returning: dict[str, asyncio.Future[None]] = {}
         self._timers: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Task[None] | None = None
         self._timer_at = math.inf
@@ -190,6 +191,23 @@ class QueuedWorkRunner:
         self._schedule.complete(session_id, reason)
         self._go_on()
 
+    # Places
+
+    def give_way(self, session_id: str) -> None:
+        """The session's drive waits for something outside: until it takes its place again, another may run."""
+        self._schedule.leave(session_id)
+        self._go_on()
+
+    async def take_place(self, session_id: str) -> None:
+        """Return when the session's drive may go on, within the bound. At once when it never gave way. Cancellable."""
+        if self._schedule.come_back(session_id):
+            return
+        if session_id not in self._returning:
+            self._returning[session_id] = asyncio.get_running_loop().create_future()
+        returning = self._returning[session_id]
+        self._go_on()
+        await asyncio.shield(returning)  # the drive may wait for it in several places
+
     # Drives
 
     def _go_on(self) -> None:
@@ -198,6 +216,8 @@ class QueuedWorkRunner:
         if loop is None or loop.is_closed():
             return
         now = self._clock.monotonic()
+        while (session_id := self._schedule.admit()) is not None:
+            self._returning.pop(session_id).set_result(None)
         while (drive := self._schedule.take(now)) is not None:
             task = loop.create_task(self._call_host(drive), name=f"drive {drive.session_id or 'anything'}")
             self._drives[task] = drive
@@ -220,6 +240,8 @@ class QueuedWorkRunner:
 
     def _ended(self, task: asyncio.Task[QueuedWorkRunOutcome]) -> None:
         drive = self._drives.pop(task)
+        if drive.session_id is not None:
+            self._returning.pop(drive.session_id, None)
         now = self._clock.monotonic()
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None:

@@ -117,6 +117,18 @@ class Schedule(Protocol):
         """The drive was taken away from outside. It is not repeated; what was asked for meanwhile is."""
         ...
 
+    def leave(self, session_id: str) -> None:
+        """The session's drive goes on without counting against the bound."""
+        ...
+
+    def come_back(self, session_id: str) -> bool:
+        """It wants to count again: true if it does, false if it has to wait until `admit` names it."""
+        ...
+
+    def admit(self) -> str | None:
+        """A session whose drive counts again from now on."""
+        ...
+
     def tick(self, now: float) -> Overdue:
         """Do what has come due."""
         ...

@@ -19,6 +19,7 @@ __all__ = [
     "PersistedState",
     "Policy",
     "ReadView",
+    "Request",
     "SessionEntry",
     "SessionLease",
     "SessionPage",
@@ -138,6 +139,19 @@ class PersistedState(Struct, frozen=True, kw_only=True):
     usage: Usage
     messages: tuple[Message, ...]
     truncated: bool = False
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """What a turn asks of people and waits for. `kind`: `approval`, `question`, or a word of the agent's own.
+    `options`: what may be answered, if it is not just anything.
+    """
+
+    request_id: str
+    turn_id: str
+    kind: str
+    prompt: str
+    options: list[Any] | UnsetType = UNSET
+    at_ms: int
 
 
 class SessionLease(Struct, frozen=True, kw_only=True):

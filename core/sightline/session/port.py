@@ -50,7 +50,8 @@ class SessionStore(Protocol):
         ...
 
     async def delete_session(self, session_id: str, now: int, then: Callable[[None], None]) -> None:
-        """Erase the session with its messages, batches, keys, lease, stamps and journals, and fence the id for good.
+        """Erase the session with its messages, batches, keys, lease, stamps, journals and requests, and fence the id
+        for good.
 
         Raises SessionNotFound, SessionDeleted.
         """

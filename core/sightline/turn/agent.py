@@ -9,11 +9,11 @@ An agent is cancelled by the ordinary asyncio cancellation: clean up and let `Ca
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from sightline.clock import Clock
 from sightline.errors import AttachmentNotFound
@@ -35,13 +35,26 @@ from sightline.session.rules import add_usage
 from sightline.turn.recording import Journal
 from sightline.turn.rules import error_text
 
-__all__ = ["Agent", "AgentError", "Emit", "History", "Turn", "TurnOver"]
+__all__ = ["Agent", "AgentError", "Ask", "Emit", "History", "Question", "Turn", "TurnOver"]
 
 Emit = Callable[[Activity, str], None]
 """Shows one activity under a correlation id."""
 
 History = Callable[[int], Awaitable[tuple[Message, ...]]]
 """The newest so many messages of the transcript, oldest first."""
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """What a turn asks of people, under a key of its own."""
+
+    key: str
+    kind: str
+    prompt: str
+    options: list[Any] | None = None
+
+
+Ask = Callable[[Question], Awaitable[str]]
+"""Asks, and waits for the answer, which is JSON."""
 
 
 class Agent(Protocol):
@@ -85,6 +98,7 @@ class Turn:
         checkpoint: Callable[[], Awaitable[tuple[InputMessage, ...]]] | None = None,
         attachment: Callable[[str], Awaitable[bytes]] | None = None,
         journal: Journal | None = None,
+        ask: Ask | None = None,
         causes: tuple[TurnCause, ...] = (),
         options: dict[str, Any] | UnsetType = UNSET,
     ) -> None:
@@ -101,6 +115,8 @@ class Turn:
         self._checkpoint = checkpoint
         self._attachment = attachment
         self._journal = journal or Journal()
+        self._ask = ask
+        self._asked = 0
         self._over = False
         self._steps = 0
         self._iteration = 0
@@ -195,6 +211,30 @@ class Turn:
         """
         self._refuse_when_over()
         return () if self._checkpoint is None else await self._checkpoint()
+
+    async def ask(
+        self, prompt: str, *, kind: str = "question", options: Sequence[Any] | None = None, key: str | None = None
+    ) -> Any:
+        """Ask people, and wait for their answer, however long that takes: what they said, as JSON has it.
+
+        The request outlives this attempt, and so does its answer: who asks again under the same key in a later attempt
+        of the turn asks nothing new. Without a `key` it is `ask-1`, `ask-2` and so on, in the order of the calls; who
+        asks several things at a time, or not always the same things, gives keys. `kind`: `question`, `approval`, or
+        a word of the agent's own. `options`: what may be answered; the answer is not held against them.
+
+        While it waits, the turn takes no place from others. Cancelling the turn, or its other end, withdraws the
+        request. Raises TypeError for what is no text or no JSON, StoreUnavailable, LeaseLost.
+        """
+        self._refuse_when_over()
+        if not isinstance(prompt, str) or not isinstance(kind, str) or not kind:
+            raise TypeError("a request has a text, and a kind that says something")
+        if self._ask is None:
+            raise AgentError("there is nobody to ask")
+        if key is None:
+            self._asked += 1
+            key = f"ask-{self._asked}"
+        choices = None if options is None else _as_json(list(options))
+        return msgspec.json.decode(await self._ask(Question(key=key, kind=kind, prompt=prompt, options=choices)))
 
     async def idempotent(self, key: str, fn: Callable[[], Any]) -> Any:
         """Do something to the world, once in this turn however often it is run: what `fn` comes to, or what it came to

@@ -2,8 +2,9 @@
 
 In order, inside the transaction: the turn's stamp (a retry after an unknown outcome finds it and gets the first
 result), the session's head (nobody else committed meanwhile), the session lease (nobody else may commit now), the
-claims (they are still ours), then messages, usage, the end of the batches, the stamp, the end of the turn's journal,
-and the release of the lease. The stamp comes first, so that a retry whose claims are gone already still succeeds.
+claims (they are still ours), then messages, usage, the end of the batches, the stamp, the end of the turn's journal
+and of what it asked, and the release of the lease. The stamp comes first, so that a retry whose claims are gone already
+still succeeds.
 
 A turn may have taken more than it knows: a claim at a checkpoint whose answer was lost. What it does not complete
 although it had taken it goes back to the queue as work of no turn. Left with the turn's id it would be taken for that
@@ -64,7 +65,7 @@ class CommitStore(Protocol):
         """All or nothing; `then` is what it is in `sightline.session.port`.
 
         Open batches of this turn that no completion names become pending, free of the turn, and their last attempt is
-        not counted.
+        not counted. The turn's journal is deleted; what it asks and nobody has answered is withdrawn.
 
         Raises TurnCommitConflict (the stamp exists with another hash), HeadConflict, LeaseLost, ClaimExpired,
         SessionDeleted, SessionNotFound: nothing was written. After StoreUnavailable the outcome is unknown: commit

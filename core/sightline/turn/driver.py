@@ -38,6 +38,7 @@ from sightline.queue.port import QueueStore
 from sightline.session.model import Attachment, Failure, LeaseRequest
 from sightline.session.port import AttachmentStore, SessionStore
 from sightline.turn.agent import Agent, AgentError, History, Turn
+from sightline.turn.asking import Asking, Places
 from sightline.turn.commands import CommandEffect, ToolSource, carry_out
 from sightline.turn.commit import CommitResult, CommitStore, TurnCommit
 from sightline.turn.composing import Said, command_commit, turn_commit
@@ -45,6 +46,7 @@ from sightline.turn.intake import Intake
 from sightline.turn.journal import JournalStore
 from sightline.turn.keeping import LeaseKeeper
 from sightline.turn.recording import journal_of
+from sightline.turn.requests import RequestStore
 from sightline.turn.rules import early_outcome, ended_batches, error_text
 from sightline.turn.running import Running
 from sightline.turn.tasks import STORE_RETRIES, finish, retrieve
@@ -65,15 +67,18 @@ _CANCEL_GRACE = 5.0
 _NO_REASON = "cancelled"
 
 
-class TurnStore(SessionStore, QueueStore, CommitStore, JournalStore, Protocol):
+class TurnStore(SessionStore, QueueStore, CommitStore, JournalStore, RequestStore, Protocol):
     """One database: the commit completes claims and proves the session lease."""
 
 
 class DriverLimits(Struct, frozen=True, kw_only=True):
-    """Bounds of one driver. `lease_ms`: how long a sign of life is good for, in milliseconds."""
+    """Bounds of one driver. `lease_ms`: how long a sign of life is good for, in milliseconds; `poll_interval`: seconds
+    between looks for answers that no poke told of.
+    """
 
     max_attempts: int
     lease_ms: int
+    poll_interval: float
 
 
 class TurnDriver:
@@ -103,6 +108,7 @@ class TurnDriver:
         self._refresh = refresh
         self._intake = Intake(store, attachments, clock, ids, owner_id=owner_id)
         self._keeper = LeaseKeeper(store, clock, lease_ms=limits.lease_ms, claim_ms=CLAIM_TTL_MS)
+        self._asking = Asking(store, clock, ids, poll_interval=limits.poll_interval)
         self._running: dict[str, Running] = {}
         self._agents: set[asyncio.Task[None]] = set()
         self._ending = False
@@ -110,6 +116,14 @@ class TurnDriver:
     @property
     def running(self) -> int:
         return len(self._running)
+
+    def run_within(self, places: Places) -> None:
+        """Let these say how many turns run at one time: one that waits for an answer gives its place back meanwhile."""
+        self._asking.places = places
+
+    def answered(self, request_id: str, answer: str) -> None:
+        """Tell an answer to the turn that waits for it, if it runs here. The store has it already."""
+        self._asking.answered(request_id, answer)
 
     def request_cancel(self, session_id: str, turn_id: str, reason: str) -> None:
         """Stop the agent of that turn, if it runs here and nobody stopped it before. The store knows of it already."""
@@ -126,6 +140,10 @@ class TurnDriver:
                 running.handing_back = True
                 running.stop()
 
+    def hand_back_waiting(self) -> None:
+        """The same for turns that wait for an answer, now or later; the others go on."""
+        self._asking.hand_back()
+
     def session_deleted(self, session_id: str) -> None:
         """Stop the session's agent; there is nothing left to commit to."""
         running = self._running.get(session_id)
@@ -133,12 +151,14 @@ class TurnDriver:
             running.stop()
 
     def start(self) -> None:
-        """Begin to keep what turns hold."""
+        """Begin to keep what turns hold, and to look for answers."""
         self._keeper.start()
+        self._asking.start()
 
     async def stop(self) -> None:
         """Renew nothing more. Called when no turn runs; returns when no task of the driver is left."""
         await self._keeper.stop()
+        await self._asking.stop()
 
     async def run(self, handle: RuntimeHandle, history: History) -> NothingClaimed | None:
         """Claim the session's next turn and see it through, carrying out the session commands in front of it.
@@ -288,6 +308,7 @@ class TurnDriver:
             checkpoint=lambda: self._intake.take_in(handle, running),
             attachment=attachment,
             journal=journal_of(self._store, self._clock, claim, running.lose),
+            ask=lambda question: self._asking.ask(handle, running, question),
             causes=work.turn_causes,
             options=work.input.protocol_turn_options,
         )
@@ -377,8 +398,7 @@ class TurnDriver:
         )
 
     async def _commit(self, handle: RuntimeHandle, running: Running, commit: TurnCommit) -> None:
-        batches = ended_batches(running.claims, commit.outcome, charge=commit.charge)
-        ended = turn_ended if running.command is None else command_ended
+        batches = ended_batches(running.claims, commit.outcome, charge=commit.charge, waited=running.waited)
         told = False
 
         def committed(result: CommitResult) -> None:
@@ -388,7 +408,11 @@ class TurnDriver:
             told = True
             if running.held is not None:
                 self._keeper.drop(running.held)  # the lease is given back: a renewal under way would call it lost
-            handle.publish(self._clock.now_ms(), ended(commit, batches, result))
+            if running.command is None:
+                changes = turn_ended(commit, batches, result, handle.requests_of(commit.turn_id))
+            else:
+                changes = command_ended(commit, batches, result)
+            handle.publish(self._clock.now_ms(), changes)
             handle.settle_batches(batches)
 
         for delay in STORE_RETRIES:

@@ -54,6 +54,7 @@ class TurnHost:
         self.runner = QueuedWorkRunner(
             self, clock, global_gate=False, concurrency=concurrency, poll_interval=poll_interval
         )
+        driver.run_within(self.runner)
 
     async def run_queued_work(self, request: QueuedWorkRunRequest) -> QueuedWorkRunOutcome:
         """Run the session's next turn and see it through; with none named, poke the sessions that have ready work."""

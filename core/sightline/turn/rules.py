@@ -99,14 +99,14 @@ def batch_end(outcome: Outcome) -> BatchState:
     return _ENDS[outcome.status]
 
 
-def ended_batches(claims: Iterable[Claim], outcome: Outcome, *, charge: bool) -> tuple[Batch, ...]:
-    """The claims' batches as the commit leaves them."""
+def ended_batches(claims: Iterable[Claim], outcome: Outcome, *, charge: bool, waited: bool) -> tuple[Batch, ...]:
+    """The claims' batches as the commit leaves them. `waited`: no attempt before this one is counted any more."""
     return tuple(
         structs.replace(
             batch,
             state=batch_end(outcome),
             turn_id=claim.turn_id,
-            attempts=batch.attempts if charge else batch.attempts - 1,
+            attempts=1 if waited else batch.attempts if charge else batch.attempts - 1,
             error=outcome.error,
         )
         for claim in claims

@@ -36,6 +36,10 @@ class Running:
         """Whether the agent, or the command, has been set going; an attempt that never was is not charged."""
         self.lost = False
         """Claim, lease or head turned out to be somebody else's: the session moved on without this process's view."""
+        self.waiting = 0
+        """How many answers it waits for."""
+        self.waited = False
+        """Whether it has come to an open request: then no attempt of it is counted any more."""
         self.stopped = asyncio.Event()
 
     def stop(self) -> None:

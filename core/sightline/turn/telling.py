@@ -1,19 +1,20 @@
 """What observers are told of a turn and of the work it takes: the events of each step, in their order.
 
 Taking work is told by `queue_changed`, its turn by `turn_started`, what a checkpoint takes in by
-`queued_input_accepted`. The end is told in one go: the batches leave the
-queue, the turn has ended, and the commit brings what it left. An attempt that ends without a commit takes back what it
+`queued_input_accepted`. The end is told in one go: the batches leave the queue, what the turn still asks is withdrawn,
+it has ended, and the commit brings what it left. An attempt that ends without a commit takes back what it
 showed. A session command shows nothing while it runs; what it changed is told with its end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from msgspec import structs
 
 from sightline.observation.activities import QueuedInputAccepted, Retracted, TurnEnded, TurnStarted
-from sightline.observation.changes import Change, queue_change
+from sightline.observation.changes import Change, queue_change, request_change
 from sightline.observation.events import Committed, ResidentChanged, TurnActivity
 from sightline.queue.materializing import AcceptedInput, InputMessage, own_key
 from sightline.queue.model import Batch, BatchState, Boundary, Claim
@@ -66,12 +67,21 @@ def retracted(claim: Claim, correlations: Iterable[str]) -> tuple[Change, ...]:
     )
 
 
-def turn_ended(commit: TurnCommit, batches: Sequence[Batch], result: CommitResult) -> tuple[Change, ...]:
+def turn_ended(
+    commit: TurnCommit, batches: Sequence[Batch], result: CommitResult, asked: Sequence[dict[str, Any]]
+) -> tuple[Change, ...]:
+    """`asked`: what observers see of the turn's requests."""
     turn_id = commit.turn_id
+    withdrawn = (request_change("withdrawn", asked, turn_id),) if asked else ()
     ended = TurnActivity(
         id=f"{turn_id}-ended", correlation_id=f"{turn_id}-ended", event=TurnEnded(outcome=commit.outcome)
     )
-    return (_left_queue(turn_id, batches), Change(ended, turn_id), _committed(commit, result, with_outcome=True))
+    return (
+        _left_queue(turn_id, batches),
+        *withdrawn,
+        Change(ended, turn_id),
+        _committed(commit, result, with_outcome=True),
+    )
 
 
 def command_ended(commit: TurnCommit, batches: Sequence[Batch], result: CommitResult) -> tuple[Change, ...]:

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, structs
 
-from sightline.errors import RequestNotFound
 from sightline.queue.model import Batch, DeliveryPolicy, Draft, Group, SlotPolicy, TurnInputPayload
 from sightline_gateway.http.inputs import InputItems, Text, input_of, shown, shown_all
 from sightline_gateway.http.operations import APPLIED_THROUGH, KEY_FORM, Answer, Call, Operation, conditional
@@ -158,10 +157,9 @@ async def cancel_turn(call: Call) -> Answer:
 
 
 async def answer_request(call: Call) -> Answer:
-    """Refused, whatever it answers: no agent that can be run opens requests, so none is open and none was."""
     body: PostAnswer = call.body
-    async with call.gateway.kernel.opened(call.session_id):
-        raise RequestNotFound(call.session_id, body.request_id)
+    request, cursor = await call.gateway.kernel.answer(call.session_id, body.request_id, body.answer)
+    return Answer(200, Answered(request.request_id, cursor), {APPLIED_THROUGH: cursor})
 
 
 _GONE = ("session_not_found", "session_deleted", "store_unavailable")

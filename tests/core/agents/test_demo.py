@@ -26,7 +26,7 @@ from sightline.testing.clock import ManualClock, settled
 from sightline.turn.agent import AgentError, Turn
 from tests.core.worlds import running
 
-COMMANDS = ("echo", "stream", "sleep", "fail", "tool", "steps")
+COMMANDS = ("echo", "stream", "sleep", "fail", "tool", "ask", "steps")
 
 
 @dataclass
@@ -257,6 +257,8 @@ def test_a_busy_turn_lets_others_run(text: str) -> None:
         "steps x",
         "tool",
         "tool ",
+        "ask",
+        "ask  ",
         "spawn countdown 3",
         "x" * 10_000,
     ],
@@ -269,6 +271,33 @@ def test_anything_else_gets_a_short_friendly_answer_that_lists_the_commands(text
     assert len(turn.answer) < 1_000
     assert len(turn.deltas) > 10
     assert turn.took > 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [("this one", "this one"), ("", ""), (True, "true"), (None, "null"), ({"a": [1]}, '{"a": [1]}')],
+)
+async def test_ask_opens_a_question_and_says_what_was_answered(answer: object, text: str) -> None:
+    async with running(demo) as world:
+        await world.send("ask Which one?\n(of two)")
+        [request] = (await world.view()).requests
+        assert (request["kind"], request["prompt"], "options" in request) == ("question", "Which one?\n(of two)", False)
+        await world.kernel.answer("s", request["request_id"], answer)
+        assert (await world.view()).read_view.messages[-1].content == f"answered: {text}"
+
+
+@pytest.mark.anyio
+async def test_questions_of_one_turn_are_asked_one_after_the_other() -> None:
+    async with running(demo, start=False) as world:
+        for name in ("one", "two"):
+            await world.send(f"ask {name}?", slot_policy=SlotPolicy.JOIN, merge_key=Group("g"))
+        await world.kernel.start()
+        for name in ("one", "two"):
+            [request] = (await world.view()).requests
+            assert request["prompt"] == f"{name}?"
+            await world.kernel.answer("s", request["request_id"], f"it is {name}")
+        assert (await world.view()).read_view.messages[-1].content == "answered: it is one\nanswered: it is two"
 
 
 def test_several_inputs_are_done_one_after_the_other_and_their_answers_are_lines() -> None:

@@ -31,10 +31,15 @@ class World:
         self.drives: list[Drive] = []
         self.unserved: set[str | None] = set()
         self.submitted: set[str] = set()
+        self.away: set[str] = set()
+        self.returning: list[str] = []
         schedule.start(self.now)
         self.go_on()
 
     def go_on(self) -> None:
+        while (session_id := self.schedule.admit()) is not None:
+            assert session_id == self.returning.pop(0), "who came back first goes on first"
+            self.away.remove(session_id)
         while (drive := self.schedule.take(self.now)) is not None:
             self.drives.append(drive)
             self.unserved.discard(drive.session_id)
@@ -53,6 +58,8 @@ class World:
     def end(self, index: int, how: str, session_id: str) -> None:
         if self.drives:
             drive = self.drives.pop(index % len(self.drives))
+            self.away.discard(str(drive.session_id))
+            self.returning = [name for name in self.returning if name != drive.session_id]
             match how:
                 case "idle":
                     self.schedule.idle(drive, self.now)
@@ -65,6 +72,24 @@ class World:
                     self.schedule.dropped(drive, self.now)
                 case _:
                     self.schedule.failed(drive, self.now, terminal=how == "terminal")
+
+    def leave(self, index: int) -> None:
+        sessions = [drive.session_id for drive in self.drives if drive.session_id is not None]
+        if sessions:
+            session_id = sessions[index % len(sessions)]
+            self.away.add(session_id)
+            self.returning = [name for name in self.returning if name != session_id]
+            self.schedule.leave(session_id)
+
+    def come_back(self, session_id: str) -> None:
+        counts = self.schedule.come_back(session_id)
+        assert counts == (session_id not in self.away)
+        if not counts and session_id not in self.returning:
+            self.returning.append(session_id)
+
+    @property
+    def counted(self) -> int:
+        return self.schedule.active - len(self.away)
 
     def sleep(self, seconds: float) -> None:
         end = self.now + seconds
@@ -100,8 +125,13 @@ ends = st.builds(
     st.sampled_from(["idle", "submitted", "contended", "failed", "terminal", "dropped"]),
     SESSIONS,
 )
+partings = st.builds(lambda index: lambda world: world.leave(index), st.integers(0, 4))
+returns = st.builds(lambda session_id: lambda world: world.come_back(session_id), SESSIONS)
 pauses = st.builds(lambda seconds: lambda world: world.sleep(seconds), st.sampled_from([0.01, 0.1, 1.0, 40.0]))
 steps: st.SearchStrategy[list[Step]] = st.lists(st.one_of(pokes, completions, ends, ends, pauses), max_size=60)
+steps_with_partings: st.SearchStrategy[list[Step]] = st.lists(
+    st.one_of(pokes, completions, ends, pauses, partings, returns), max_size=60
+)
 
 
 def fair(timeout: float = 30.0) -> FairSchedule:
@@ -133,6 +163,20 @@ def test_never_do_more_run_than_there_are_permits(history: list[Step]) -> None:
         assert world.schedule.waiting == 0 or world.schedule.active == PERMITS, (
             "no permit lies idle while somebody waits"
         )
+
+
+@given(steps_with_partings)
+def test_who_is_away_holds_no_permit_and_who_comes_back_gets_the_next(history: list[Step]) -> None:
+    world = World(fair())
+    for step in history:
+        step(world)
+        world.go_on()
+        assert world.counted <= PERMITS
+        wanted = world.schedule.waiting or world.returning
+        assert not wanted or world.counted == PERMITS, "no permit lies idle while somebody waits"
+    world.come_to_rest()
+    assert world.unserved == set()
+    assert world.kept() == {}
 
 
 @given(steps)

@@ -123,10 +123,15 @@ def test_a_turn_that_ended_well_and_said_nothing_leaves_no_message() -> None:
 def test_the_outcome_decides_how_the_work_ends(status: Any, state: BatchState) -> None:
     outcome = Outcome(status=status, error=Failure("x", "y") if status == "failed" else UNSET)
     assert batch_end(outcome) is state
-    [ended] = ended_batches([claim(batch("a", attempts=2))], outcome, charge=True)
+    [ended] = ended_batches([claim(batch("a", attempts=2))], outcome, charge=True, waited=False)
     assert (ended.state, ended.turn_id, ended.attempts, ended.error) == (state, "t", 2, outcome.error)
 
 
 def test_an_attempt_that_did_not_run_is_not_counted() -> None:
-    [ended] = ended_batches([claim(batch("a", attempts=4))], DONE, charge=False)
+    [ended] = ended_batches([claim(batch("a", attempts=4))], DONE, charge=False, waited=False)
     assert ended.attempts == 3
+
+
+def test_of_a_turn_that_waited_for_an_answer_only_the_attempt_is_counted_that_ended_it() -> None:
+    ended = ended_batches([claim(batch("a", attempts=3), batch("b", attempts=1))], DONE, charge=True, waited=True)
+    assert [batch.attempts for batch in ended] == [1, 1]

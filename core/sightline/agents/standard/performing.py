@@ -259,7 +259,7 @@ class Performance:
     async def _approve(self, call: ToolCallPart, effect_id: int) -> None:
         """Returns once somebody allows it. Raises ToolFailed for any other answer, with its words."""
         args = msgspec.json.encode(call.args).decode()
-        answer = await self._turn.ask(  # type: ignore[attr-defined]
+        answer = await self._turn.ask(
             f"May {call.name} be called with {args}?",
             kind="approval",
             options=[_ALLOW, _DENY],

@@ -112,7 +112,7 @@ def abandon(state: State, claim: Claim, charge: bool) -> tuple[Batch, ...]:
     rows = [] if session is None else session.held(claim.claim_id, claim.lease_token)
     for row in rows:
         row.release()
-        attempts = row.batch.attempts if charge else row.batch.attempts - 1
+        attempts = row.batch.attempts if charge else max(0, row.batch.attempts - 1)
         row.batch = structs.replace(row.batch, state=BatchState.PENDING, attempts=attempts)
     if claim.lease is not None:
         release_lease(state, claim.lease)

@@ -8,6 +8,7 @@ from sightline.errors import ClaimExpired, HeadConflict, LeaseLost, TurnCommitCo
 from sightline.session.leasing import is_lost
 from sightline.session.model import SessionRecord
 from sightline.session.rules import add_usage
+from sightline.stores.memory.requests import end_requests
 from sightline.stores.memory.sessions import release_lease
 from sightline.stores.memory.state import Row, Session, Stamp, State
 from sightline.turn.commit import CommitResult, TurnCommit, stamp_hash
@@ -31,12 +32,13 @@ def commit_turn(state: State, commit: TurnCommit) -> CommitResult:
     rows = _held(session, commit)
     for row in rows:
         row.end(batch_end(commit.outcome), commit.now)
-        attempts = row.batch.attempts if commit.charge else row.batch.attempts - 1
+        attempts = max(1, row.batch.attempts) - (0 if commit.charge else 1)
         row.batch = structs.replace(row.batch, attempts=attempts, error=commit.outcome.error)
     for row in session.open_rows():
         if row.batch.turn_id == commit.turn_id:
             row.forget_turn()
     session.journals.pop(commit.turn_id, None)
+    end_requests(session, commit.turn_id, commit.now)
     if commit.reset:
         session.messages.clear()
     session.messages.extend(commit.messages)

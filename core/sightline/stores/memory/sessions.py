@@ -67,6 +67,7 @@ def load_session(state: State, session_id: str, newest: int) -> SessionState:
         truncated=len(kept) < len(session.messages),
         open_batches=tuple(row.batch for row in session.open_rows()),
         generation=session.lane.settled_generation,
+        requests=session.open_requests(),
     )
 
 
@@ -140,7 +141,9 @@ def _entry(session: Session) -> SessionEntry:
     record = session.record
     return SessionEntry(
         session_id=record.session_id,
-        status=status_of(asked=False, live=False, claimed=len(states) - pending, pending=pending),
+        status=status_of(
+            asked=bool(session.open_requests()), live=False, claimed=len(states) - pending, pending=pending
+        ),
         revision=record.revision,
         updated_at_ms=record.updated_at_ms,
         metadata=record.metadata,

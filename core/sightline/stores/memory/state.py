@@ -11,10 +11,10 @@ from sightline.queue.claiming import Candidate
 from sightline.queue.model import Batch, BatchState
 from sightline.queue.rules import End
 from sightline.session.leasing import Lane
-from sightline.session.model import Message, SessionRecord
+from sightline.session.model import Message, Request, SessionRecord
 from sightline.turn.commit import CommitResult
 
-__all__ = ["Key", "Row", "Session", "Stamp", "State"]
+__all__ = ["Key", "Question", "Row", "Session", "Stamp", "State"]
 
 
 class Row(Struct):
@@ -40,7 +40,10 @@ class Row(Struct):
         taken = self.batch.state is BatchState.CLAIMED
         self.release()
         self.batch = structs.replace(
-            self.batch, state=BatchState.PENDING, turn_id=UNSET, attempts=self.batch.attempts - (1 if taken else 0)
+            self.batch,
+            state=BatchState.PENDING,
+            turn_id=UNSET,
+            attempts=max(0, self.batch.attempts - (1 if taken else 0)),
         )
 
     def end(self, state: BatchState, now: int) -> Batch:
@@ -73,6 +76,15 @@ class Stamp(Struct, frozen=True):
     result: CommitResult
 
 
+class Question(Struct):
+    """A request. `ended_at_ms` is there once its turn was committed."""
+
+    request: Request
+    key: str
+    answer: str | None = None
+    ended_at_ms: int | None = None
+
+
 class Session(Struct):
     record: SessionRecord
     touched: int
@@ -82,7 +94,12 @@ class Session(Struct):
     stamps: dict[str, Stamp] = field(default_factory=dict)
     journals: dict[str, dict[str, str]] = field(default_factory=dict)
     """By turn: its journal, once it has one."""
+    questions: dict[str, Question] = field(default_factory=dict)
     lane: Lane = Lane()
+
+    def open_requests(self) -> tuple[Request, ...]:
+        """In the order in which they came."""
+        return tuple(question.request for question in self.questions.values() if question.answer is None)
 
     def open_rows(self) -> Iterable[Row]:
         """By sequence."""

@@ -16,15 +16,17 @@ from sightline.session.model import (
     LeaseRequest,
     MessagePage,
     NewSession,
+    Request,
     SessionEntry,
     SessionLease,
     SessionPage,
     SessionRecord,
     Status,
 )
-from sightline.stores.memory import batches, cancelling, claims, commits, journals, sessions
+from sightline.stores.memory import batches, cancelling, claims, commits, journals, requests, sessions
 from sightline.stores.memory.state import State
 from sightline.turn.commit import CommitResult, TurnCommit
+from sightline.turn.requests import Asked
 
 __all__ = ["MemoryStore"]
 
@@ -191,3 +193,25 @@ class MemoryStore:
 
     async def recall(self, session_id: str, turn_id: str) -> dict[str, str]:
         return journals.recall(self._state, session_id, turn_id)
+
+    # Requests
+
+    async def open_request(
+        self, session_id: str, request: Request, key: str, *, lease: SessionLease, then: Callable[[Asked], None]
+    ) -> Asked:
+        asked = requests.open_request(self._state, session_id, request, key, lease)
+        then(asked)
+        return asked
+
+    async def answer_request(
+        self, session_id: str, request_id: str, answer: str, *, then: Callable[[Asked], None]
+    ) -> Asked:
+        asked = requests.answer_request(self._state, session_id, request_id, answer)
+        then(asked)
+        return asked
+
+    async def answers_to(self, request_ids: Sequence[str]) -> dict[str, str]:
+        return requests.answers_to(self._state, request_ids)
+
+    async def purge_requests(self, before: int, limit: int) -> int:
+        return requests.purge_requests(self._state, before, limit)

@@ -155,7 +155,7 @@ def abandon(db: Connection, claim: Claim, charge: bool) -> tuple[Batch, ...]:
     if claim.lease is not None:
         release_lease(db, claim.lease)
     return tuple(
-        batch_of(row, state=BatchState.PENDING, turn_id=row["turn_id"], attempts=row["attempts"] - uncharge)
+        batch_of(row, state=BatchState.PENDING, turn_id=row["turn_id"], attempts=max(0, row["attempts"] - uncharge))
         for row in held
     )
 

@@ -10,6 +10,7 @@ from sightline.errors import ClaimExpired, HeadConflict, LeaseLost, TurnCommitCo
 from sightline.session.model import Usage
 from sightline.session.rules import add_usage
 from sightline.stores.sqlite.connection import Connection
+from sightline.stores.sqlite.requests import end_requests
 from sightline.stores.sqlite.rows import decode, text
 from sightline.stores.sqlite.sessions import absent
 from sightline.stores.sqlite.statements import first, run, run_all
@@ -34,6 +35,8 @@ def commit_turn(db: Connection, commit: TurnCommit, digest: str) -> CommitResult
     run(db, "forget_turn", session_id=commit.session_id, turn_id=commit.turn_id)
     if head["has_notes"]:
         run(db, "delete_journal", session_id=commit.session_id, turn_id=commit.turn_id)
+    if head["has_asked"]:
+        end_requests(db, commit.session_id, commit.turn_id, commit.now)
     return _write_turn(db, commit, head, digest)
 
 

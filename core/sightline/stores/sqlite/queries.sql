@@ -54,30 +54,34 @@ WHERE session_id = :session_id AND open_batches + :opened <= :most;
 UPDATE sessions SET open_batches = open_batches - :closed WHERE session_id = :session_id;
 
 -- name: get_head
--- All that a commit has to know before it writes: head, lane, the stamp of this turn if there is one, and whether it has a
--- journal.
+-- All that a commit has to know before it writes: head, lane, the stamp of this turn if there is one, and whether it has
+-- a journal or asked anything.
 SELECT revision, turn_index, message_count, agent_frame_id, usage, lease_generation, lease_token,
     (SELECT hash FROM turns WHERE turns.session_id = :session_id AND turn_id = :turn_id) AS stamp,
-    EXISTS (SELECT 1 FROM journal WHERE journal.session_id = :session_id AND turn_id = :turn_id) AS has_notes
+    EXISTS (SELECT 1 FROM journal WHERE journal.session_id = :session_id AND turn_id = :turn_id) AS has_notes,
+    EXISTS (SELECT 1 FROM requests WHERE requests.session_id = :session_id AND turn_id = :turn_id) AS has_asked
 FROM sessions WHERE session_id = :session_id;
 
 -- name: list_sessions
 -- One page of the list, newest activity first, with what the status is derived from. Filtering by status happens on these counts.
-SELECT session_id, revision, updated_at_ms, metadata, title, touched, pending, claimed FROM (
+SELECT session_id, revision, updated_at_ms, metadata, title, touched, asked, pending, claimed FROM (
     SELECT s.session_id, s.revision, s.updated_at_ms, s.metadata, s.title, s.touched,
+        EXISTS (SELECT 1 FROM requests r WHERE r.session_id = s.session_id AND r.answer IS NULL) AS asked,
         (SELECT count(*) FROM batches b WHERE b.session_id = s.session_id AND b.ended_at_ms IS NULL AND b.state = 'pending') AS pending,
         (SELECT count(*) FROM batches b WHERE b.session_id = s.session_id AND b.ended_at_ms IS NULL AND b.state = 'claimed') AS claimed
     FROM sessions s WHERE s.touched < :after
 )
 WHERE :status IS NULL
-    OR (:status = 'running' AND claimed > 0)
-    OR (:status = 'queued' AND claimed = 0 AND pending > 0)
-    OR (:status = 'idle' AND claimed = 0 AND pending = 0)
+    OR (:status = 'waiting' AND asked)
+    OR (:status = 'running' AND NOT asked AND claimed > 0)
+    OR (:status = 'queued' AND NOT asked AND claimed = 0 AND pending > 0)
+    OR (:status = 'idle' AND NOT asked AND claimed = 0 AND pending = 0)
 ORDER BY touched DESC LIMIT :limit;
 
 -- name: session_entries
 -- The lines of the list for these, given as a JSON array of ids.
 SELECT s.session_id, s.revision, s.updated_at_ms, s.metadata, s.title,
+    EXISTS (SELECT 1 FROM requests r WHERE r.session_id = s.session_id AND r.answer IS NULL) AS asked,
     (SELECT count(*) FROM batches b WHERE b.session_id = s.session_id AND b.ended_at_ms IS NULL AND b.state = 'pending') AS pending,
     (SELECT count(*) FROM batches b WHERE b.session_id = s.session_id AND b.ended_at_ms IS NULL AND b.state = 'claimed') AS claimed
 FROM json_each(:session_ids) AS asked JOIN sessions s ON s.session_id = asked.value;
@@ -90,6 +94,9 @@ DELETE FROM source_keys WHERE session_id = :session_id;
 
 -- name: delete_journals
 DELETE FROM journal WHERE session_id = :session_id;
+
+-- name: delete_requests
+DELETE FROM requests WHERE session_id = :session_id;
 
 -- name: delete_session
 -- Messages and stamps go with it.
@@ -183,19 +190,19 @@ UPDATE batches SET claim_expires_at_ms = :expires
 WHERE batch_id = :batch_id AND session_id = :session_id AND ended_at_ms IS NULL AND claim_id = :claim_id AND claim_token = :lease_token;
 
 -- name: release_batch
-UPDATE batches SET state = 'pending', attempts = attempts - :uncharge, claim_id = NULL, claim_owner_id = NULL,
+UPDATE batches SET state = 'pending', attempts = max(attempts - :uncharge, 0), claim_id = NULL, claim_owner_id = NULL,
     claim_token = NULL, claim_size = NULL, claim_generation = NULL, claim_expires_at_ms = NULL
 WHERE enqueue_seq = :enqueue_seq;
 
 -- name: forget_turn
 -- What the turn had taken and does not complete is work of no turn again.
-UPDATE batches SET state = 'pending', turn_id = NULL, attempts = attempts - (state = 'claimed'), claim_id = NULL,
+UPDATE batches SET state = 'pending', turn_id = NULL, attempts = max(attempts - (state = 'claimed'), 0), claim_id = NULL,
     claim_owner_id = NULL, claim_token = NULL, claim_size = NULL, claim_generation = NULL, claim_expires_at_ms = NULL
 WHERE session_id = :session_id AND ended_at_ms IS NULL AND turn_id = :turn_id;
 
 -- name: complete_batch
 -- Only as part of a whole claim: who proves fewer or more rows than it has completes none.
-UPDATE batches SET state = :state, attempts = attempts - :uncharge, error = :error, ended_at_ms = :now, claim_id = NULL,
+UPDATE batches SET state = :state, attempts = max(attempts, 1) - :uncharge, error = :error, ended_at_ms = :now, claim_id = NULL,
     claim_owner_id = NULL, claim_token = NULL, claim_size = NULL, claim_generation = NULL, claim_expires_at_ms = NULL
 WHERE batch_id = :batch_id AND session_id = :session_id AND ended_at_ms IS NULL AND claim_id = :claim_id AND claim_token = :lease_token
     AND claim_size = :size;
@@ -285,3 +292,38 @@ ON CONFLICT DO UPDATE SET value = excluded.value;
 
 -- name: delete_journal
 DELETE FROM journal WHERE session_id = :session_id AND turn_id = :turn_id;
+
+-- name: request_by_key
+SELECT * FROM requests WHERE session_id = :session_id AND turn_id = :turn_id AND key = :key;
+
+-- name: request_by_id
+SELECT * FROM requests WHERE request_id = :request_id AND session_id = :session_id;
+
+-- name: open_requests
+SELECT * FROM requests WHERE session_id = :session_id AND answer IS NULL ORDER BY seq;
+
+-- name: answers_to
+-- Given as a JSON array of ids.
+SELECT request_id, answer FROM json_each(:request_ids) AS asked JOIN requests ON request_id = asked.value
+WHERE answer IS NOT NULL;
+
+-- name: insert_request
+INSERT INTO requests (request_id, session_id, turn_id, key, kind, prompt, options, at_ms)
+VALUES (:request_id, :session_id, :turn_id, :key, :kind, :prompt, :options, :at_ms);
+
+-- name: answer_request
+UPDATE requests SET answer = :answer WHERE request_id = :request_id;
+
+-- name: forgive_attempts
+UPDATE batches SET attempts = 0 WHERE session_id = :session_id AND ended_at_ms IS NULL AND turn_id = :turn_id;
+
+-- name: withdraw_requests
+DELETE FROM requests WHERE session_id = :session_id AND turn_id = :turn_id AND answer IS NULL;
+
+-- name: end_requests
+UPDATE requests SET ended_at_ms = :now WHERE session_id = :session_id AND turn_id = :turn_id;
+
+-- name: purge_requests
+DELETE FROM requests WHERE seq IN (
+    SELECT seq FROM requests WHERE ended_at_ms IS NOT NULL AND ended_at_ms < :before ORDER BY ended_at_ms, request_id LIMIT :limit
+);

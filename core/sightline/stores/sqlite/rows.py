@@ -10,9 +10,9 @@ import msgspec
 from msgspec import UNSET
 
 from sightline.queue.model import Batch, BatchState, DeliveryPolicy, Item, MergeKey, SlotPolicy
-from sightline.session.model import Failure, Message, SessionRecord, Tools, Usage
+from sightline.session.model import Failure, Message, Request, SessionRecord, Tools, Usage
 
-__all__ = ["BATCH_COLUMNS", "batch_of", "decode", "message_of", "record_of", "text"]
+__all__ = ["BATCH_COLUMNS", "batch_of", "decode", "message_of", "record_of", "request_of", "text"]
 
 _E = TypeVar("_E", bound=StrEnum)
 
@@ -86,6 +86,17 @@ def record_of(row: sqlite3.Row) -> SessionRecord:
 def message_of(row: sqlite3.Row) -> Message:
     message: Message = decode(row["body"], Message)
     return message
+
+
+def request_of(row: sqlite3.Row) -> Request:
+    return Request(
+        request_id=row["request_id"],
+        turn_id=row["turn_id"],
+        kind=row["kind"],
+        prompt=row["prompt"],
+        options=UNSET if row["options"] is None else decode(row["options"], list),
+        at_ms=row["at_ms"],
+    )
 
 
 def batch_of(

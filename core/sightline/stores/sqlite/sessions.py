@@ -21,7 +21,7 @@ from sightline.session.model import (
 )
 from sightline.session.rules import status_of
 from sightline.stores.sqlite.connection import Connection
-from sightline.stores.sqlite.rows import batch_of, decode, message_of, record_of, text
+from sightline.stores.sqlite.rows import batch_of, decode, message_of, record_of, request_of, text
 from sightline.stores.sqlite.statements import first, run
 
 __all__ = [
@@ -68,6 +68,7 @@ def load_session(db: Connection, session_id: str, newest: int) -> SessionState:
         truncated=len(messages) < head["message_count"],
         open_batches=tuple(batch_of(row) for row in run(db, "open_batches", session_id=session_id)),
         generation=Lane(head["lease_generation"], head["lease_owner_id"]).settled_generation,
+        requests=tuple(request_of(row) for row in run(db, "open_requests", session_id=session_id)),
     )
 
 
@@ -100,7 +101,7 @@ def page_messages(db: Connection, session_id: str, before: str | None, limit: in
 
 def delete_session(db: Connection, session_id: str, now: int) -> None:
     require_session(db, session_id)
-    for what in ("delete_batches", "delete_keys", "delete_journals", "delete_session"):
+    for what in ("delete_batches", "delete_keys", "delete_journals", "delete_requests", "delete_session"):
         run(db, what, session_id=session_id)
     run(db, "fence_session", session_id=session_id, now=now)
 
@@ -132,7 +133,7 @@ def _messages(db: Connection, session_id: str, before: int, limit: int) -> list[
 def _entry(row: sqlite3.Row) -> SessionEntry:
     return SessionEntry(
         session_id=row["session_id"],
-        status=status_of(asked=False, live=False, claimed=row["claimed"], pending=row["pending"]),
+        status=status_of(asked=bool(row["asked"]), live=False, claimed=row["claimed"], pending=row["pending"]),
         revision=row["revision"],
         updated_at_ms=row["updated_at_ms"],
         metadata=decode(row["metadata"], dict),

@@ -21,13 +21,14 @@ from sightline.session.model import (
     LeaseRequest,
     MessagePage,
     NewSession,
+    Request,
     SessionEntry,
     SessionLease,
     SessionPage,
     SessionRecord,
     Status,
 )
-from sightline.stores.sqlite import batches, cancelling, claims, commits, journals, leases, sessions
+from sightline.stores.sqlite import batches, cancelling, claims, commits, journals, leases, requests, sessions
 from sightline.stores.sqlite.connection import (
     Connection,
     Lock,
@@ -40,6 +41,7 @@ from sightline.stores.sqlite.connection import (
 from sightline.stores.sqlite.statements import first, run
 from sightline.stores.sqlite.writer import Writer
 from sightline.turn.commit import CommitResult, TurnCommit, stamp_hash
+from sightline.turn.requests import Asked
 
 __all__ = ["SqliteStore", "Synchronous", "migrate"]
 
@@ -296,3 +298,21 @@ class SqliteStore:
 
     async def recall(self, session_id: str, turn_id: str) -> dict[str, str]:
         return await self._read(journals.recall, session_id, turn_id)
+
+    # Requests
+
+    async def open_request(
+        self, session_id: str, request: Request, key: str, *, lease: SessionLease, then: Callable[[Asked], None]
+    ) -> Asked:
+        return await self._writer.submit(lambda db: requests.open_request(db, session_id, request, key, lease), then)
+
+    async def answer_request(
+        self, session_id: str, request_id: str, answer: str, *, then: Callable[[Asked], None]
+    ) -> Asked:
+        return await self._writer.submit(lambda db: requests.answer_request(db, session_id, request_id, answer), then)
+
+    async def answers_to(self, request_ids: Sequence[str]) -> dict[str, str]:
+        return await self._read(requests.answers_to, request_ids)
+
+    async def purge_requests(self, before: int, limit: int) -> int:
+        return await self._writer.submit(lambda db: requests.purge_requests(db, before, limit))

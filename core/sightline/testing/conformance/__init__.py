@@ -45,6 +45,7 @@ from sightline.testing.conformance import (
     replay_log,
     replay_races,
     replay_subscriptions,
+    requests,
     sessions,
 )
 from sightline.testing.conformance.logs import MakeLog
@@ -77,6 +78,7 @@ STORE_CHECKS: tuple[StoreCheck, ...] = _checks_of(
     queue_cancels,
     commits,
     journals,
+    requests,
     commands,
 )
 REPLAY_CHECKS: tuple[ReplayCheck, ...] = _checks_of(replay_log, replay_subscriptions, replay_races)
