@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -11,10 +11,14 @@ from sightline.agents.standard.asking import Patience
 from sightline.agents.standard.model import ModelClient
 from sightline.agents.standard.performing import Performance
 from sightline.agents.standard.settings import PolicyInvalid, Settings, effective
+from sightline.agents.standard.surface import Source, Surface
 from sightline.agents.standard.tools import Tool, checked
-from sightline.errors import ExtraMissing
+from sightline.clock import SystemClock
 from sightline.session.model import Policy
 from sightline.turn.agent import AgentError, Turn
+
+if TYPE_CHECKING:
+    from sightline.agents.standard.mcp import McpServer
 
 __all__ = ["StandardAgent"]
 
@@ -26,8 +30,8 @@ class StandardAgent:
     `client` knows; without one, `provider:name` (see `sightline.agents.standard.providers`). A session's policy may
     override `model`, `instructions`, `max_turns` and `temperature`.
 
-    `history`: how many messages of the transcript the model is told of. `context_window`: how many tokens the model
-    takes, where it does not say itself that a conversation is too long.
+    `mcp`: servers whose tools it has too. `history`: how many messages of the transcript the model is told of.
+    `context_window`: how many tokens the model takes, where it does not say itself that a conversation is too long.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class StandardAgent:
         model: str,
         client: ModelClient | None = None,
         tools: Iterable[Tool | Callable[..., Any]] = (),
+        mcp: Sequence[McpServer] = (),
         instructions: str = "",
         max_turns: int = 20,
         temperature: float | None = None,
@@ -52,10 +57,11 @@ class StandardAgent:
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from None
         self._client = client or _providers()
-        self._tools = {tool.name: tool for tool in checked(tools)}
+        self._surface = Surface(checked(tools), _connections(mcp))
         self._history = history
         self._context_window = context_window
         self._patience = patience or Patience()
+        self._clock = SystemClock()
 
     async def __call__(self, turn: Turn) -> None:
         """Do the turn. Raises AgentError with a code of its own for each way of not ending well."""
@@ -63,8 +69,10 @@ class StandardAgent:
             settings = effective(self._settings, turn.policy)
         except PolicyInvalid as error:
             raise AgentError(str(error), code="policy_invalid") from error
-        performance = Performance(turn, self._client, settings, self._tools, self._patience)
-        ending = await performance.run(self._history, self._context_window)
+        tools = await self._surface.tools(turn.clock)
+        ending = await Performance(turn, self._client, settings, tools, self._patience).run(
+            self._history, self._context_window
+        )
         if ending.reason in ("finished", "max_turns"):
             return
         code: str = ending.reason
@@ -73,19 +81,26 @@ class StandardAgent:
         raise AgentError(ending.message, code=code)
 
     async def tools(self, session_id: str, policy: Policy) -> list[dict[str, Any]]:
-        """The tool surface, for whoever watches."""
-        return [msgspec.to_builtins(tool.spec) for tool in self._tools.values()]
+        """The tool surface, for whoever watches; MCP servers are asked anew. Raises what they raise."""
+        return await self._surface.refreshed(self._clock)
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections and servers. Called when the kernel stops; they come back if it is used again."""
+        await self._surface.close()
         close = getattr(self._client, "close", None)
         if close is not None:
             await close()
 
 
 def _providers() -> ModelClient:
-    try:
-        from sightline.agents.standard.providers import ProviderModels
-    except ImportError as error:
-        raise ExtraMissing("the standard agent without a client", "models") from error
+    from sightline.agents.standard.providers import ProviderModels
+
     return ProviderModels()
+
+
+def _connections(servers: Sequence[McpServer]) -> list[Source]:
+    if not servers:
+        return []
+    from sightline.agents.standard.mcp import McpConnection
+
+    return [McpConnection(server) for server in servers]

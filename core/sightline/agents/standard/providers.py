@@ -10,18 +10,7 @@ import json
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any, cast
 
-import httpx2
 from msgspec import UNSET
-from pydantic import TypeAdapter
-from pydantic_ai import exceptions, messages
-from pydantic_ai.direct import model_request_stream
-from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, infer_model
-from pydantic_ai.models.openai import OpenAIChatModel
-from pydantic_ai.profiles.openai import OpenAIModelProfile
-from pydantic_ai.providers import Provider, infer_provider_class
-from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
-from pydantic_ai.settings import ModelSettings
-from pydantic_ai.tools import ToolDefinition
 
 from sightline.agents.standard.model import (
     ContextOverflow,
@@ -35,7 +24,8 @@ from sightline.agents.standard.model import (
     Text,
     Used,
 )
-from sightline.agents.standard.wire import bounded_client
+from sightline.agents.standard.threads import in_thread
+from sightline.errors import ExtraMissing
 from sightline.session.model import UsageFigures
 from sightline.turn.conversation import (
     AssistantMessage,
@@ -49,6 +39,23 @@ from sightline.turn.conversation import (
     ToolMessage,
     UserMessage,
 )
+
+try:
+    import httpx2
+    from pydantic import TypeAdapter
+    from pydantic_ai import exceptions, messages
+    from pydantic_ai.direct import model_request_stream
+    from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, infer_model
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.profiles.openai import OpenAIModelProfile
+    from pydantic_ai.providers import Provider, infer_provider_class
+    from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
+    from pydantic_ai.settings import ModelSettings
+    from pydantic_ai.tools import ToolDefinition
+
+    from sightline.agents.standard.wire import bounded_client
+except ImportError as error:
+    raise ExtraMissing("a model of a provider", "models") from error
 
 __all__ = ["ProviderModels"]
 
@@ -84,7 +91,7 @@ class ProviderModels:
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         try:
-            model = self._model(request.model)
+            model = await self._model(request.model)
             async with model_request_stream(
                 model,
                 list(_told(request)),
@@ -106,11 +113,16 @@ class ProviderModels:
             raise _failure(error) from error
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+        """Close the connections. The next request opens new ones."""
+        http, self._http = self._http, bounded_client()
+        self._models.clear()
+        await http.aclose()
 
-    def _model(self, name: str) -> Model:
-        model = self._models.pop(name, None) or self._made(name)
+    async def _model(self, name: str) -> Model:
+        model = self._models.pop(name, None)
+        if model is None:
+            # Its provider's SDK may have to be imported, which takes seconds that no stream should wait for.
+            model = cast(Model, await in_thread(f"model {name}", lambda: self._made(name)))
         self._models[name] = model
         if len(self._models) > _KEPT:
             del self._models[next(iter(self._models))]

@@ -368,6 +368,7 @@ async def test_the_tool_surface_is_read_from_the_agent() -> None:
 
 
 def test_without_a_client_and_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sightline.agents.standard.providers", None)
+    monkeypatch.delitem(sys.modules, "sightline.agents.standard.providers", raising=False)
+    monkeypatch.setitem(sys.modules, "pydantic_ai", None)
     with pytest.raises(ExtraMissing, match=r"pip install 'sightline\[models\]'"):
         StandardAgent(model="openai:gpt-5-mini")
