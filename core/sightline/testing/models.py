@@ -24,18 +24,18 @@ class ScriptedModel:
     """
 
     def __init__(self, *scripts: Iterable[Line]) -> None:
-        self._scripts = [list(script) for script in scripts]
+        self.scripts = [list(script) for script in scripts]
         self.requests: list[ModelRequest] = []
         self.open = 0
         """How many requests are under way."""
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         self.requests.append(request)
-        if len(self.requests) > len(self._scripts):
+        if len(self.requests) > len(self.scripts):
             raise AssertionError(f"request {len(self.requests)} has no script: {request.messages[-1]}")
         self.open += 1
         try:
-            for line in self._scripts[len(self.requests) - 1]:
+            for line in self.scripts[len(self.requests) - 1]:
                 if isinstance(line, Exception):
                     raise line
                 if callable(line):

@@ -8,6 +8,7 @@ what was still missing.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Mapping
@@ -160,12 +161,12 @@ class Performance:
 
     async def _show_again(self, state: State) -> None:
         messages = state.course.messages[self._began :]
-        results = {result.call_id: result for result in state.results} if isinstance(state, WaitingTools) else {}
-        for message in messages:
-            if isinstance(message, ToolMessage):
-                results.update((result.call_id, result) for result in message.results)
-        for message in messages:
+        missing = ToolMessage(results=state.results if isinstance(state, WaitingTools) else ())
+        for message, behind in itertools.zip_longest(messages, messages[1:], fillvalue=missing):
             if isinstance(message, AssistantMessage):
+                # Calls are told apart by their ids within one message; the next one may use them again.
+                answers = behind.results if isinstance(behind, ToolMessage) else ()
+                results = {result.call_id: result for result in answers}
                 self._turn.model_request()
                 for part in message.parts:
                     match part:

@@ -138,6 +138,8 @@ class ProviderModels:
             return OpenAIChatModel(called, provider=provider, profile=_CUT_OFF_SHOWS)
         if not bare:
             raise ModelError(f"{name!r} is no model; one is called provider:name, as in openai:gpt-5-mini")
+        if provider_name == "openai-chat":
+            return OpenAIChatModel(bare, provider=self._provider(provider_name), profile=_CUT_OFF_SHOWS)
         return infer_model(f"{_OLD_NAMES.get(provider_name, provider_name)}:{bare}", self._provider)
 
     def _provider(self, name: str) -> Provider[Any]:

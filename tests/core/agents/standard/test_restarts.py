@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from sightline.agents.standard import StandardAgent, tool
-from sightline.agents.standard.model import Finish, Text
+from sightline.agents.standard.model import Finish, ModelEvent, ModelRequest, Text
 from sightline.queue.model import DeliveryPolicy
 from sightline.session.model import UsageFigures
 from sightline.stores.memory import MemoryStore
 from sightline.testing.clock import ManualClock, settled
-from sightline.testing.models import ScriptedModel, calling, saying
-from sightline.turn.conversation import TextPart, ToolMessage, UserMessage
+from sightline.testing.models import Line, ScriptedModel, calling, saying
+from sightline.turn.agent import Turn
+from sightline.turn.conversation import AssistantMessage, TextPart, ToolMessage, UserMessage
 from tests.core.worlds import in_step, running, said, watch
 
 pytestmark = pytest.mark.anyio
@@ -101,6 +103,82 @@ async def test_cut_off_in_its_second_request_it_makes_that_one_alone(store: Memo
     assert notes.taken == ["a", "b"]
     assert [part["type"] for part in parts] == ["reasoning", "text", "tool_call", "tool_call", "text"]
     assert [part.get("output") for part in parts if part["type"] == "tool_call"] == ["noted a", "noted b"]
+
+
+class Places:
+    """Where a turn can be cut off: before each thing that the model says and around each thing that a tool does."""
+
+    def __init__(self, cut_at: int | None) -> None:
+        self.cut_at = cut_at
+        self.passed = 0
+        self.done: list[str] = []
+
+    async def here(self) -> None:
+        if self.passed == self.cut_at:
+            await asyncio.Event().wait()
+        self.passed += 1
+
+    def agent(self, *scripts: list[Line]) -> StandardAgent:
+        @tool
+        async def note(turn: Turn, text: str) -> str:
+            def do() -> str:
+                self.done.append(text)
+                return f"noted {text}"
+
+            await self.here()
+            noted: str = await turn.idempotent(text, do)
+            await self.here()
+            return noted
+
+        cut = [[place for line in script for place in (self.here, line)] for script in scripts]
+        return StandardAgent(model="test:one", client=_ByConversation(*cut), tools=[note])
+
+
+class _ByConversation(ScriptedModel):
+    """Plays the script that the conversation has come to, however often it was asked before."""
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+        said_before = sum(1 for message in request.messages if isinstance(message, AssistantMessage))
+        async for event in ScriptedModel(self.scripts[said_before]).stream(request):
+            yield event
+
+
+SCRIPTS = (
+    THINK,
+    calling(("note", {"text": "c"}), text="More. ", used=1),
+    saying("All ", "noted.", used=2),
+)
+
+
+async def places_of_a_turn() -> int:
+    uncut = Places(None)
+    async with running(uncut.agent(*SCRIPTS)) as world:
+        await world.send("go")
+        assert len(await said(world)) == 2
+    return uncut.passed
+
+
+async def test_wherever_it_is_cut_off_it_ends_as_if_it_had_not_been() -> None:
+    count = await places_of_a_turn()
+    assert count > 15
+    for place in range(count):
+        store = MemoryStore(ManualClock())
+        cut = Places(place)
+        async with running(cut.agent(*SCRIPTS), store=store) as world:
+            await world.send("go")
+            assert cut.passed == place
+        cut.cut_at = None
+        async with running(cut.agent(*SCRIPTS), store=store, session_ids=()) as world:
+            watched = await watch(world)
+            await settled()
+            assert await said(world) == [("user", "go"), ("assistant", "Noting. More. All noted.")], place
+            parts = (await world.view()).read_view.messages[-1].parts
+            assert [part["type"] for part in parts or ()] == [
+                *("reasoning", "text", "tool_call", "tool_call"),
+                *("text", "tool_call", "text"),
+            ], place
+            assert sorted(cut.done) == ["a", "b", "c"], place
+            await in_step(world, watched)
 
 
 async def test_what_a_checkpoint_took_in_is_heard_once(store: MemoryStore) -> None:
