@@ -26,12 +26,12 @@ class Served:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
-    def start(self) -> None:
-        """Start, and return when it listens."""
+    def start(self, *options: str) -> None:
+        """Start with these options, and return when it listens."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sightline_gateway.cli", "serve", "--port", str(self._port)],
+                [sys.executable, "-m", "sightline_gateway.cli", "serve", "--port", str(self._port), *options],
                 cwd=self._folder,
                 env=environment,
                 stdout=subprocess.PIPE,

@@ -42,6 +42,22 @@ function scripted(...answers) {
   return { api, requests, waits, run };
 }
 
+test("an answer is sent as what it is, and again when nobody knows whether it came", async () => {
+  for (const said of ["yes", "", false, null, { a: [1] }]) {
+    const { api, requests, run } = scripted(lost, () => json(200, { request_id: "r 1", applied_through: "c" }));
+    assert.deepEqual(await run(api.answer("s/1", "r 1", said)), { request_id: "r 1", applied_through: "c" });
+    assert.equal(requests.length, 2);
+    assert.deepEqual([requests[1].method, requests[1].url], ["POST", "http://host/v1/sessions/s%2F1/answers"]);
+    assert.deepEqual(requests[1].body, { request_id: "r 1", answer: said });
+  }
+});
+
+test("an answer that comes too late is refused and not repeated", async () => {
+  const { api, requests } = scripted(() => json(409, { code: "already_answered", status: 409, title: "", retryable: false }));
+  await assert.rejects(api.answer("s1", "r1", 1), (error) => error instanceof ProblemError && error.code === "already_answered");
+  assert.equal(requests.length, 1);
+});
+
 test("a session is created with an object for a body, and once", async () => {
   const { api, requests } = scripted(() => json(201, { session_id: "s1" }));
   assert.deepEqual(await api.createSession(), { session_id: "s1" });

@@ -3,6 +3,7 @@ import { test } from "node:test";
 
 import { NO_HISTORY, hasOlder, oldestOf, shown, withPage, withView } from "../../web/console/history.js";
 import { Outbox } from "../../web/console/outbox.js";
+import { choicesOf } from "../../web/console/requests.js";
 import { hashOf, sessionOf } from "../../web/console/route.js";
 import { ago, firstLine, pretty, problemText, sentenceOf, shortId } from "../../web/console/words.js";
 import { ProblemError, UnreachableError } from "../../web/client/problems.js";
@@ -12,6 +13,13 @@ const messages = (from, to) =>
   Array.from({ length: to - from }, (_, index) => ({ message_id: `m${from + index}`, role: "user", content: "x", at_ms: 0 }));
 const ids = (history) => shown(history).map((message) => message.message_id);
 const view = (list, truncated = true) => ({ messages: list, truncated });
+
+test("what can be chosen is what is offered; an approval without an offer is a yes or no, all else is free", () => {
+  assert.deepEqual(choicesOf("question", ["a", "", { b: 1 }, null]), [["a", "a"], ['""', ""], ['{"b":1}', { b: 1 }], ["null", null]]);
+  assert.deepEqual(choicesOf("approval", ["later"]), [["later", "later"]]);
+  assert.deepEqual(choicesOf("approval", undefined).map(([, answer]) => answer), [true, false]);
+  for (const options of [undefined, [], "a"]) assert.equal(choicesOf("question", options), null);
+});
 
 test("an address names a session, and nothing else is taken for one", () => {
   for (const id of ["s1", "a:b@c", "x/y", "ä"]) assert.equal(sessionOf(hashOf(id)), id);

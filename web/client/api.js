@@ -219,6 +219,20 @@ export function createApi(options = {}) {
     },
 
     /**
+     * Answers what a turn asks. The first answer counts: a later one, also our own that came twice, is refused as
+     * `already_answered`.
+     *
+     * @param {string} sessionId
+     * @param {string} requestId
+     * @param {unknown} answer anything JSON can hold
+     * @returns {Promise<{request_id: string, applied_through: string}>}
+     */
+    async answer(sessionId, requestId, answer) {
+      const body = { request_id: requestId, answer };
+      return (await request("POST", sessionPath(sessionId, "/answers"), { body, safe: true })).body;
+    },
+
+    /**
      * Asks the running turn, or the work submitted under a key, to stop. Idempotent; an ended turn answers too.
      *
      * @param {string} sessionId

@@ -83,7 +83,7 @@
  * @property {string} turn_id
  * @property {string} kind
  * @property {string} prompt
- * @property {any} [options]
+ * @property {ReadonlyArray<any>} [options]
  * @property {number} at_ms
  *
  * @typedef {Record<string, any>} Summary A process or a background task, as lists show it.

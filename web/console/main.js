@@ -17,6 +17,7 @@ import { clearError, showError } from "./notice.js";
 import { Outbox } from "./outbox.js";
 import { painter } from "./paint.js";
 import { QueueView } from "./queue.js";
+import { RequestsView } from "./requests.js";
 import { hashOf, sessionOf } from "./route.js";
 import { Sidebar } from "./sidebar.js";
 import { Streams } from "./streams.js";
@@ -46,6 +47,11 @@ const queue = new QueueView({
   discard: (key) => watched?.outbox.discard(key),
 });
 
+const requests = new RequestsView(async (requestId, answer) => {
+  clearError();
+  return (await attempt(() => watched?.answer(requestId, answer))) !== undefined;
+});
+
 const transcript = new Transcript(list, pictureOf);
 const live = new LiveTurn(byId("transcript", HTMLElement), pictureOf);
 
@@ -54,6 +60,9 @@ let watched = null;
 /** @type {unknown} the refusal that was told last, so that a dismissed one stays dismissed */
 let refusal = null;
 const streams = new Streams(listChanged);
+
+/** Refusals because somebody was faster, which the stream shows. */
+const MEANWHILE = new Set(["batch_not_cancellable", "already_answered"]);
 
 /** @param {string} attachmentId */
 function pictureOf(attachmentId) {
@@ -111,6 +120,7 @@ function paintNow() {
   showWelcome({ watching: watched !== null, snapshot, sidebar });
   paintRefusal(snapshot);
   paintTranscript(observation);
+  requests.show(observation?.requests ?? []);
   queue.show(observation?.queue ?? [], watched?.outbox.entries ?? [], observation?.live?.turn_id ?? null);
   paintStop();
 }
@@ -183,7 +193,7 @@ async function attempt(action) {
   try {
     return await action();
   } catch (error) {
-    if (!(error instanceof ProblemError && error.code === "batch_not_cancellable")) showError(sentenceOf(error));
+    if (!(error instanceof ProblemError && MEANWHILE.has(error.code))) showError(sentenceOf(error));
     return undefined;
   }
 }

@@ -114,6 +114,14 @@ export class Watched {
     return this.#api.cancelBatch(this.sessionId, batchId);
   }
 
+  /**
+   * @param {string} requestId
+   * @param {unknown} answer
+   */
+  answer(requestId, answer) {
+    return this.#api.answer(this.sessionId, requestId, answer);
+  }
+
   leave() {
     this.client.close();
   }
