@@ -62,6 +62,7 @@ from sightline.session.model import (
     Status,
 )
 from sightline.session.port import AttachmentStore
+from sightline.session.rules import in_frame
 from sightline.stores.memory import MemoryAttachments, MemoryStore
 from sightline.stores.replay_memory import MemoryReplayStore
 from sightline.turn.agent import Agent
@@ -491,10 +492,10 @@ class Kernel:
             return view if messages is None else newest(view, messages)
         older: tuple[Message, ...] = ()
         if kept:
-            page = await self._store.page_messages(
-                view.session_id, before=kept[0].message_id, limit=messages - len(kept)
-            )
-            older, truncated = page.messages, page.next is not None
+            wanted = messages - len(kept)
+            page = await self._store.page_messages(view.session_id, before=kept[0].message_id, limit=wanted + 1)
+            found = in_frame(page.messages, view.read_view.agent_frame_id)
+            older, truncated = found[-wanted:], len(found) > wanted
             wide = ReadView(
                 messages=older + kept,
                 agent_frame_id=view.read_view.agent_frame_id,

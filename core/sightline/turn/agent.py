@@ -9,7 +9,7 @@ An agent is cancelled by the ordinary asyncio cancellation: clean up and let `Ca
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -30,8 +30,9 @@ from sightline.observation.activities import (
     UsageReported,
 )
 from sightline.queue.materializing import InputMessage, TurnCause
-from sightline.session.model import Message, Policy, Usage, UsageFigures
+from sightline.session.model import Message, Policy, Role, Usage, UsageFigures
 from sightline.session.rules import add_usage
+from sightline.turn.composing import NewFrame
 from sightline.turn.recording import Journal
 from sightline.turn.rules import error_text
 
@@ -124,6 +125,7 @@ class Turn:
         self._correlations = [self._correlation]
         self._parts: list[_Part] = []
         self._request = _Mark()
+        self.new_frame: NewFrame | None = None
         self._used = Usage()
 
     def text(self, text: str) -> None:
@@ -198,6 +200,18 @@ class Turn:
             UsageReported(protocol_iteration=self._iteration, usage=figures, cumulative=self._used.totals),
             self._correlation,
         )
+
+    def continue_as(self, messages: Iterable[tuple[Role, str]], *, reason: str = "continue_as") -> None:
+        """Begin another agent frame with the end of this turn, if it ends well: from then on these messages, as (role,
+        content), are the transcript. What was before them stays in the store and can be paged back to.
+
+        The last call counts. Raises TypeError for what is no text.
+        """
+        self._refuse_when_over()
+        try:
+            self.new_frame = msgspec.convert({"reason": reason, "messages": tuple(messages)}, NewFrame)
+        except msgspec.ValidationError as error:
+            raise TypeError(f"a frame begins with (role, content): {error}") from None
 
     async def messages(self, newest: int = 50) -> tuple[Message, ...]:
         """The newest so many messages of the transcript, oldest first. This turn's input is not among them."""
