@@ -9,7 +9,7 @@ import msgspec
 
 from sightline.agents.standard.asking import Patience
 from sightline.agents.standard.model import ModelClient
-from sightline.agents.standard.performing import Performance
+from sightline.agents.standard.performing import Performance, Window
 from sightline.agents.standard.settings import PolicyInvalid, Settings, effective
 from sightline.agents.standard.surface import Source, Surface
 from sightline.agents.standard.tools import Tool, checked
@@ -31,7 +31,8 @@ class StandardAgent:
     override `model`, `instructions`, `max_turns` and `temperature`.
 
     `mcp`: servers whose tools it has too. `history`: how many messages of the transcript the model is told of.
-    `context_window`: how many tokens the model takes, where it does not say itself that a conversation is too long.
+    `context_window`: how many tokens the model takes. Where it is given, a conversation that fills `compact_at` of it
+    is put into a few words behind the turn, and goes on in a frame of its own.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class StandardAgent:
         temperature: float | None = None,
         history: int = 200,
         context_window: int | None = None,
+        compact_at: float = 0.8,
         patience: Patience | None = None,
     ) -> None:
         """Raises ToolRefused for tools that no model could be told of, ValueError for settings that cannot be,
@@ -59,7 +61,7 @@ class StandardAgent:
         self._client = client or _providers()
         self._surface = Surface(checked(tools), _connections(mcp))
         self._history = history
-        self._context_window = context_window
+        self._window = Window(msgspec.UNSET if context_window is None else context_window, compact_at)
         self._patience = patience or Patience()
         self._clock = SystemClock()
 
@@ -70,9 +72,7 @@ class StandardAgent:
         except PolicyInvalid as error:
             raise AgentError(str(error), code="policy_invalid") from error
         tools = await self._surface.tools(turn.clock)
-        ending = await Performance(turn, self._client, settings, tools, self._patience).run(
-            self._history, self._context_window
-        )
+        ending = await Performance(turn, self._client, settings, tools, self._patience).run(self._history, self._window)
         if ending.reason in ("finished", "max_turns"):
             return
         code: str = ending.reason

@@ -49,17 +49,25 @@ class Patience(Struct, frozen=True, kw_only=True):
 
 
 async def ask(
-    turn: Turn, client: ModelClient, request: ModelRequest, patience: Patience, effect_id: int
+    turn: Turn,
+    client: ModelClient,
+    request: ModelRequest,
+    patience: Patience,
+    effect_id: int,
+    *,
+    aloud: bool = True,
 ) -> ModelResult:
     """Make the request and show what comes, until it ends or there is no more patience. Cancelling ends it at once.
+    What is not asked `aloud` shows nothing but its cost and its trouble.
 
     Trouble is an outcome. What is raised is a mistake of the client, or the turn's own end.
     """
-    turn.model_request()
+    if aloud:
+        turn.model_request()
     attempt = 1
     while True:
         try:
-            return await _attempt(turn, client, request, patience.silence, effect_id)
+            return await _attempt(turn, client, request, patience.silence, effect_id, aloud)
         except ContextOverflow as error:
             return ModelResult(effect_id=effect_id, outcome="context_overflow", message=str(error))
         except ModelTrouble as error:
@@ -68,7 +76,8 @@ async def ask(
                 return ModelResult(effect_id=effect_id, outcome="provider_error", message=sentence)
             attempt += 1
             pause = _pause(patience, attempt, error.retry_after, f"{turn.turn_id}:{effect_id}:{attempt}")
-            turn.retract()
+            if aloud:
+                turn.retract()
             turn.retrying(str(error), wait_seconds=pause, attempt=attempt, max_attempts=patience.attempts)
             await turn.sleep(pause)
         except ModelError as error:
@@ -76,7 +85,7 @@ async def ask(
 
 
 async def _attempt(
-    turn: Turn, client: ModelClient, request: ModelRequest, silence: float, effect_id: int
+    turn: Turn, client: ModelClient, request: ModelRequest, silence: float, effect_id: int, aloud: bool
 ) -> ModelResult:
     heard = turn.clock.monotonic()
 
@@ -87,15 +96,17 @@ async def _attempt(
             async for event in events:
                 heard = turn.clock.monotonic()
                 match event:
-                    case Text(text=text):
+                    case Text(text=text) if aloud:
                         turn.text(text)
-                    case Reasoning(text=text):
+                    case Reasoning(text=text) if aloud:
                         turn.reasoning(text)
                     case Used(figures=figures):
                         input_tokens = figures.input_tokens
                         turn.usage(request.model, figures)
                     case Finish(parts=parts, reason=reason):
                         return ModelResult(effect_id=effect_id, outcome=reason, parts=parts, input_tokens=input_tokens)
+                    case _:
+                        pass
                 count += 1
                 if count % _BREATH == 0:
                     await turn.sleep(0)

@@ -16,7 +16,7 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, UnsetType
 
 from sightline.agents.standard.asking import Patience, ask
 from sightline.agents.standard.history import conversation
@@ -27,10 +27,11 @@ from sightline.errors import AttachmentNotFound, LeaseLost, StoreUnavailable
 from sightline.observation.activities import ErrorReported
 from sightline.queue.materializing import InputMessage
 from sightline.queue.rules import digest
-from sightline.session.model import Usage
+from sightline.session.model import Role, Usage
 from sightline.turn.agent import Turn, TurnOver
 from sightline.turn.conversation import (
     AssistantMessage,
+    ConversationMessage,
     ImagePart,
     ReasoningPart,
     SystemMessage,
@@ -59,12 +60,31 @@ from sightline.turn.rules import error_text
 from sightline.turn.saving import NotRestorable, restore, save
 from sightline.turn.states import Ready, State, WaitingTools
 
-__all__ = ["Performance"]
+__all__ = ["Performance", "Window"]
 
 _log = logging.getLogger("sightline.agents.standard")
 
 _KEY = "machine"
 _ALLOW, _DENY = "allow", "deny"
+_MOST_OUTPUT = 1_000_000
+"""Bytes of JSON. It goes into every later request, the journal and the transcript."""
+_SUMMARISE = (
+    "The conversation is about to be cut off here, and you will go on with nothing but what you write now. Write down "
+    "what matters for going on: what is wanted, what was found out and decided, what is done and what is open."
+)
+_SUMMARY = "What was before this, in short:"
+
+
+class Window(Struct, frozen=True):
+    """How many tokens the model takes, where that is known, and at which share of them the conversation is compacted
+    behind a turn.
+    """
+
+    tokens: int | UnsetType
+    compact_at: float
+
+    def is_filling(self, prompt_tokens: int) -> bool:
+        return isinstance(self.tokens, int) and prompt_tokens >= self.tokens * self.compact_at
 
 
 class _Saved(Struct, frozen=True, kw_only=True):
@@ -94,15 +114,20 @@ class Performance:
         self._waiting: list[InputMessage] = []
         """Input of the turn that the restored conversation does not have: a checkpoint had taken it in last."""
         self._pictures: dict[str, bytes] = {}
+        self._inputs: list[InputMessage] = []
+        self._prompt_tokens = 0
+        """Of the newest request of this attempt."""
 
-    async def run(self, history: int, context_window: int | None) -> Ending:
+    async def run(self, history: int, window: Window) -> Ending:
         """See the turn through to its end. Raises what is no answer of a model or a tool."""
-        begun = await self._resumed() or await self._started(history, context_window)
+        begun = await self._resumed() or await self._started(history, window)
         state, effects = begun.state, begun.effects
         while True:
             for effect in effects:
                 match effect:
                     case Done(ending=ending):
+                        if ending.reason in ("finished", "max_turns") and window.is_filling(self._prompt_tokens):
+                            await self._compact(state)
                         return ending
                     case Emit(activity=ErrorReported(message=message)):
                         self._turn.error(message)
@@ -126,12 +151,30 @@ class Performance:
             await self._turn.record(_KEY, saved)
         return stepped.state, stepped.effects
 
-    async def _started(self, history: int, context_window: int | None) -> Step:
+    async def _compact(self, state: State) -> None:
+        """Have the conversation put into a few words, which the next turn begins with; this turn's own stay."""
+        wish = SystemMessage(text=_SUMMARISE, transient=True)
+        request = await self._request((*state.course.messages, wish), tools=False)
+        effect_id = state.course.effect_id + 1
+        result = await ask(self._turn, self._client, request, self._patience, effect_id, aloud=False)
+        summary = AssistantMessage(parts=result.parts).text
+        if result.outcome != "completed" or not summary:
+            _log.warning("turn %s: the conversation is not compacted: %s", self._turn.turn_id, result.message)
+            return
+        heard: list[tuple[Role, str]] = [
+            ("system" if message.role == "system" else "user", message.content) for message in self._inputs
+        ]
+        self._turn.continue_as(
+            [("system", f"{_SUMMARY}\n\n{summary}"), *heard, ("assistant", self._turn.answer)], reason="compaction"
+        )
+
+    async def _started(self, history: int, window: Window) -> Step:
         before = conversation(await self._turn.messages(history)) if history else ()
         messages = (*before, *self._hear(self._turn.input, transient=False))
         self._began = len(messages)
-        window = msgspec.UNSET if context_window is None else context_window
-        begun = step(Ready(), Start(messages=messages, max_turns=self._settings.max_turns, context_window=window))
+        begun = step(
+            Ready(), Start(messages=messages, max_turns=self._settings.max_turns, context_window=window.tokens)
+        )
         assert isinstance(begun, Step), begun
         return begun
 
@@ -152,6 +195,7 @@ class Performance:
             mark = digest(message)
             if known[mark]:
                 known[mark] -= 1
+                self._inputs.append(message)
             else:
                 self._waiting.append(message)
         for model, figures in saved.used.by_model.items():
@@ -191,18 +235,21 @@ class Performance:
     def _hear(self, inputs: Iterable[InputMessage], *, transient: bool) -> tuple[SystemMessage | UserMessage, ...]:
         inputs = tuple(inputs)
         self._heard += [digest(message) for message in inputs]
+        self._inputs += inputs
         return from_inputs(inputs, transient=transient)
 
     async def _performed(self, effect: ModelCall | ToolCalls | Checkpoint) -> AsyncGenerator[Input]:
         match effect:
             case ModelCall():
-                request = await self._request(effect)
-                yield await ask(self._turn, self._client, request, self._patience, effect.effect_id)
+                request = await self._request(effect.messages, tools=not effect.final)
+                result = await ask(self._turn, self._client, request, self._patience, effect.effect_id)
+                self._prompt_tokens = result.input_tokens if isinstance(result.input_tokens, int) else 0
+                yield result
             case ToolCalls():
                 calls = [asyncio.create_task(self._call(call, effect.effect_id)) for call in effect.calls]
                 try:
-                    for result in asyncio.as_completed(calls):
-                        yield ToolResults(effect_id=effect.effect_id, results=(await result,))
+                    for answered in asyncio.as_completed(calls):
+                        yield ToolResults(effect_id=effect.effect_id, results=(await answered,))
                 finally:
                     for task in calls:
                         task.cancel()
@@ -212,9 +259,9 @@ class Performance:
                 self._waiting.clear()
                 yield CheckpointDelivery(effect_id=effect.effect_id, messages=self._hear(came, transient=True))
 
-    async def _request(self, effect: ModelCall) -> ModelRequest:
-        specs: tuple[ToolSpec, ...] = () if effect.final else tuple(tool.spec for tool in self._tools.values())
-        for message in effect.messages:
+    async def _request(self, messages: tuple[ConversationMessage, ...], *, tools: bool) -> ModelRequest:
+        specs: tuple[ToolSpec, ...] = tuple(tool.spec for tool in self._tools.values()) if tools else ()
+        for message in messages:
             if isinstance(message, UserMessage):
                 for part in message.parts:
                     if isinstance(part, ImagePart):
@@ -222,7 +269,7 @@ class Performance:
         return ModelRequest(
             model=self._settings.model,
             instructions=self._settings.instructions,
-            messages=effect.messages,
+            messages=messages,
             tools=specs,
             temperature=self._settings.temperature,
             pictures=dict(self._pictures),
@@ -244,7 +291,11 @@ class Performance:
                 raise ToolFailed(f"there is no tool {call.name}; there are: {', '.join(self._tools) or 'none'}")
             if tool.approval:
                 await self._approve(call, effect_id)
-            return await tool.run(self._turn, call.args)
+            output = await tool.run(self._turn, call.args)
+            size = len(msgspec.json.encode(output))
+            if size > _MOST_OUTPUT:
+                raise ToolFailed(f"the output is too long: {size} bytes, and {_MOST_OUTPUT} at most")
+            return output
 
         try:
             output = await self._turn.tool_call(call.name, call.args, run)

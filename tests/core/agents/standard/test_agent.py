@@ -129,7 +129,8 @@ async def call_ids(world: World) -> list[str]:
         (("add", {"a": 1}), "the arguments do not fit: Object missing required field `b`"),
         (("add", '{"a": 1'), "the arguments do not fit: Expected `object`, got `str`"),
         (("broken", {}), "RuntimeError: out of order"),
-        (("nothing", {}), "there is no tool nothing; there are: add, broken, opaque"),
+        (("nothing", {}), "there is no tool nothing; there are: add, broken, opaque, long"),
+        (("long", {}), "the output is too long: 2000002 bytes, and 1000000 at most"),
         (("opaque", {}), "TypeError: Encoding objects of type object is unsupported"),
     ],
 )
@@ -138,8 +139,12 @@ async def test_what_goes_wrong_with_a_call_is_told_to_the_model(call: tuple[str,
     async def opaque() -> Any:
         return object()
 
+    @tool
+    async def long() -> str:
+        return "x" * 2_000_000
+
     model = ScriptedModel(calling(call), saying("Sorry."))
-    async with running(agent(model, add, broken, opaque)) as world:
+    async with running(agent(model, add, broken, opaque, long)) as world:
         await world.send("go")
         assert (await said(world))[-1] == ("assistant", "Sorry.")
     result = model.requests[1].messages[-1]
