@@ -34,7 +34,9 @@ SightlineError
       ├── StoreLocked           another server owns the database
       ├── SchemaTooNew          written by a newer version
       ├── StoreUnusable         cannot be opened, read or written
-      └── AgentNotLoadable
+      ├── AgentNotLoadable
+      ├── ToolRefused           a tool that no model could be told of
+      └── ExtraMissing          what was asked for needs an optional part of the installation
 
 Each class carries a stable `code` (what programs match on) and `retryable`; facts are attributes, and the message is
 composed from them. Errors are raised where the decision falls and travel unchanged to whoever has to answer.
@@ -53,6 +55,7 @@ __all__ = [
     "Conflict",
     "CursorError",
     "Draining",
+    "ExtraMissing",
     "HeadConflict",
     "IdempotencyKeyReused",
     "InvalidFrame",
@@ -75,6 +78,7 @@ __all__ = [
     "SubscriberLagged",
     "SubscriptionClosed",
     "SubscriptionEnded",
+    "ToolRefused",
     "TurnCommitConflict",
     "Unavailable",
     "WrongSessionCursor",
@@ -481,3 +485,23 @@ class AgentNotLoadable(StartupError):
 
     def __str__(self) -> str:
         return f"cannot load agent {self.target!r}: {self.reason}"
+
+
+class ToolRefused(StartupError):
+    def __init__(self, tool: str, reason: str) -> None:
+        super().__init__(tool, reason)
+        self.tool = tool
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"tool {self.tool!r}: {self.reason}"
+
+
+class ExtraMissing(StartupError):
+    def __init__(self, wanted: str, extra: str) -> None:
+        super().__init__(wanted, extra)
+        self.wanted = wanted
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.wanted} needs the extra {self.extra!r}: pip install 'sightline[{self.extra}]'"

@@ -62,6 +62,7 @@ from sightline.session.model import (
     Status,
 )
 from sightline.session.port import AttachmentStore
+from sightline.session.rules import in_frame
 from sightline.stores.memory import MemoryAttachments, MemoryStore
 from sightline.stores.replay_memory import MemoryReplayStore
 from sightline.turn.agent import Agent
@@ -78,6 +79,7 @@ _SWEEP_INTERVAL = 15.0
 _PURGE_GROUP = 500
 _LIST_LIMIT = 1_000
 _COMMAND_SECONDS = 60.0
+_AGENT_CLOSE_SECONDS = 5.0
 
 
 class KernelStore(TurnStore, SessionLoader, Protocol):
@@ -124,10 +126,10 @@ class Written(Struct, frozen=True):
 class Kernel:
     """Create, `start`, use, `drain` (or not), `stop`.
 
-    `agent` None: accept and show work, but run none here. `tools` reads what the agent offers, for the tool surface;
-    `processes` is where a session's handle reads the processes it may see.
-    Without a `store` everything is in memory and ends with the process; session commands are applied before they are
-    answered then. Without `attachments` pictures are kept in memory.
+    `agent` None: accept and show work, but run none here. One that has an async `close` is closed by `stop`. `tools`
+    reads what the agent offers, for the tool surface; `processes` is where a session's handle reads the processes it
+    may see. Without a `store` everything is in memory and ends with the process; session commands are applied before
+    they are answered then. Without `attachments` pictures are kept in memory.
     """
 
     def __init__(
@@ -165,6 +167,7 @@ class Kernel:
         self._runner: QueuedWorkRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._draining = False
+        self._agent = agent
         if agent is not None:
             self._driver = TurnDriver(
                 store=self._store,
@@ -248,11 +251,27 @@ class Kernel:
             await self._runner.stop()
         if self._driver is not None:
             await self._driver.stop()
+        await self._close_agent()
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
             self._sweeper = None
         await self._handles.stop()
+
+    async def _close_agent(self) -> None:
+        """Let the agent end what it holds open, if it has a `close` for that."""
+        close = getattr(self._agent, "close", None)
+        if close is None:
+            return
+        closing = asyncio.ensure_future(close())
+        try:
+            if not await within(self.clock, _AGENT_CLOSE_SECONDS, closing):
+                _log.warning("the agent did not close within %.0f s", _AGENT_CLOSE_SECONDS)
+            elif not closing.cancelled() and (error := closing.exception()) is not None:
+                _log.warning("the agent did not close well: %s", error, exc_info=error)
+        finally:
+            closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
 
     # Sessions
 
@@ -489,10 +508,10 @@ class Kernel:
             return view if messages is None else newest(view, messages)
         older: tuple[Message, ...] = ()
         if kept:
-            page = await self._store.page_messages(
-                view.session_id, before=kept[0].message_id, limit=messages - len(kept)
-            )
-            older, truncated = page.messages, page.next is not None
+            wanted = messages - len(kept)
+            page = await self._store.page_messages(view.session_id, before=kept[0].message_id, limit=wanted + 1)
+            found = in_frame(page.messages, view.read_view.agent_frame_id)
+            older, truncated = found[-wanted:], len(found) > wanted
             wide = ReadView(
                 messages=older + kept,
                 agent_frame_id=view.read_view.agent_frame_id,

@@ -21,6 +21,7 @@ from sightline.queue.model import (
     WakePayload,
 )
 from sightline.session.model import Failure, Tools
+from sightline.turn.commit import FrameSwitch
 
 __all__ = [
     "SESSIONS",
@@ -61,6 +62,7 @@ effects = st.fixed_dictionaries(
         "charge": st.booleans(),
         "advances": st.sampled_from((True, True, False)),
         "reset": st.sampled_from((False, False, False, True)),
+        "frame": st.sampled_from((None, None, FrameSwitch(frame_id="f1", reason="compaction", messages=()))),
         "tools": st.sampled_from((None, None, Tools(generation=1, catalog=({"name": "t"},)), Tools(error="broken"))),
     }
 )

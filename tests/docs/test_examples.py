@@ -41,7 +41,14 @@ def example(name: str) -> ModuleType:
 
 
 def test_every_example_is_tested_here() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"embedded", "my_agent", "careful_agent", "watch", *AGENTS}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "embedded",
+        "my_agent",
+        "careful_agent",
+        "standard_agent",  # in tests/gateway/test_standard_agent.py
+        "watch",
+        *AGENTS,
+    }
 
 
 @pytest.mark.anyio

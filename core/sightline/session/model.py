@@ -20,6 +20,7 @@ __all__ = [
     "Policy",
     "ReadView",
     "Request",
+    "Role",
     "SessionEntry",
     "SessionLease",
     "SessionPage",
@@ -49,7 +50,9 @@ class Failure(Struct, frozen=True):
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One entry of the transcript. `status` and `error` are there when the turn did not end well."""
+    """One entry of the transcript. `status` and `error` are there when the turn did not end well. `agent_frame_id` is
+    there for all but those of the initial frame.
+    """
 
     message_id: str
     role: Role
@@ -59,6 +62,7 @@ class Message(Struct, frozen=True, kw_only=True):
     turn_id: str | UnsetType = UNSET
     status: MessageStatus | UnsetType = UNSET
     error: Failure | UnsetType = UNSET
+    agent_frame_id: str | UnsetType = UNSET
     at_ms: int
 
 

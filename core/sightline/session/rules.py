@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 
-from sightline.session.model import Attachment, PersistedState, Status, Usage, UsageFigures
+from msgspec import UNSET
+
+from sightline.session.model import (
+    INITIAL_FRAME,
+    Attachment,
+    Message,
+    PersistedState,
+    Status,
+    Usage,
+    UsageFigures,
+)
 
 __all__ = [
     "add_figures",
     "add_usage",
     "attachment_of",
+    "in_frame",
     "media_type_of",
     "revision_of",
     "status_of",
@@ -81,6 +93,12 @@ def _subtract_figures(left: UsageFigures, right: UsageFigures) -> UsageFigures:
         left.reasoning_tokens - right.reasoning_tokens,
         left.requests - right.requests,
     )
+
+
+def in_frame(messages: Sequence[Message], frame_id: str) -> tuple[Message, ...]:
+    """Those of the messages that are the frame's. They are the newest ones of what went before them."""
+    name = UNSET if frame_id == INITIAL_FRAME else frame_id
+    return tuple(message for message in messages if message.agent_frame_id == name)
 
 
 def title_from(text: str) -> str:

@@ -11,8 +11,8 @@ end is left behind after a while, and can say and take in nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -22,15 +22,19 @@ from sightline.errors import AttachmentNotFound
 from sightline.observation.activities import (
     Activity,
     AssistantProseDelta,
+    ErrorReported,
     ModelRequestStarted,
     ReasoningDelta,
+    Retracted,
+    RetryStatus,
     ToolCallCompleted,
     ToolCallStarted,
     UsageReported,
 )
 from sightline.queue.materializing import InputMessage, TurnCause
-from sightline.session.model import Message, Policy, Usage, UsageFigures
+from sightline.session.model import Message, Policy, Role, Usage, UsageFigures
 from sightline.session.rules import add_usage
+from sightline.turn.composing import NewFrame
 from sightline.turn.recording import Journal
 from sightline.turn.rules import error_text, failure_text
 
@@ -63,7 +67,13 @@ class Agent(Protocol):
 
 
 class AgentError(Exception):
-    """An agent's own word that the turn failed: the message is shown as it is, without the class name."""
+    """An agent's own word that the turn failed: the message is shown as it is, without the class name. `code` is what
+    programs may go by.
+    """
+
+    def __init__(self, message: str = "", *, code: str = "agent_error") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class TurnOver(RuntimeError):
@@ -125,6 +135,8 @@ class Turn:
         self._correlation = self._next_correlation()
         self._correlations = [self._correlation]
         self._parts: list[_Part] = []
+        self._request = _Mark()
+        self.new_frame: NewFrame | None = None
         self._used = Usage()
 
     def text(self, text: str) -> None:
@@ -139,7 +151,34 @@ class Turn:
         """Mark the beginning of another request to a model; what follows belongs together."""
         self._iteration += 1
         self._renew_correlation()
+        self._mark()
         self._show(ModelRequestStarted(protocol_iteration=self._iteration), self._correlation)
+
+    def retract(self) -> None:
+        """Take back everything said since the last `model_request()`, as if it had not been; what follows belongs to
+        that request again. For a model that has to be asked once more.
+        """
+        said = (len(self._parts), len(self._parts[-1].pieces) if self._parts else 0)
+        if said == (self._request.parts, self._request.pieces):
+            return
+        for correlation in self._correlations[self._request.correlations :]:
+            self._show(Retracted(correlation_id=correlation), correlation)
+        del self._correlations[self._request.correlations :]
+        del self._parts[self._request.parts :]
+        if self._parts:
+            del self._parts[-1].pieces[self._request.pieces :]
+        self._renew_correlation()
+
+    def retrying(self, reason: str, *, wait_seconds: float, attempt: int, max_attempts: int) -> None:
+        """Show that a request to a model is about to be made again: as the so manieth of at most so many."""
+        self._show(
+            RetryStatus(wait_seconds=wait_seconds, attempt=attempt, max_attempts=max_attempts, reason=reason),
+            self._correlation,
+        )
+
+    def error(self, message: str) -> None:
+        """Show that something went wrong. Ends nothing: for that, raise AgentError."""
+        self._show(ErrorReported(message=message), self._correlation)
 
     async def tool_call(self, name: str, args: Any, run: Callable[[], Awaitable[Any]]) -> Any:
         """Run a tool and show its call: started, then completed or failed. Returns the output; an exception of `run`
@@ -177,6 +216,18 @@ class Turn:
             UsageReported(protocol_iteration=self._iteration, usage=figures, cumulative=self._used.totals),
             self._correlation,
         )
+
+    def continue_as(self, messages: Iterable[tuple[Role, str]], *, reason: str = "continue_as") -> None:
+        """Begin another agent frame with the end of this turn, if it ends well: from then on these messages, as (role,
+        content), are the transcript. What was before them stays in the store and can be paged back to.
+
+        The last call counts. Raises TypeError for what is no text.
+        """
+        self._refuse_when_over()
+        try:
+            self.new_frame = msgspec.convert({"reason": reason, "messages": tuple(messages)}, NewFrame)
+        except msgspec.ValidationError as error:
+            raise TypeError(f"a frame begins with (role, content): {error}") from None
 
     async def messages(self, newest: int = 50) -> tuple[Message, ...]:
         """The newest so many messages of the transcript, oldest first. This turn's input is not among them."""
@@ -336,6 +387,11 @@ class Turn:
         self._steps += 1
         return f"{self.turn_id}.{self.attempt}.{self._steps}"
 
+    def _mark(self) -> None:
+        """From here on it can be retracted."""
+        pieces = len(self._parts[-1].pieces) if self._parts else 0
+        self._request = _Mark(len(self._correlations) - 1, len(self._parts), pieces)
+
     def _renew_correlation(self) -> None:
         self._correlation = self._next_correlation()
         self._correlations.append(self._correlation)
@@ -344,6 +400,14 @@ class Turn:
 def _as_json(value: Any) -> Any:
     """The value as readers of its JSON have it: a copy, which what the agent does to its own later does not change."""
     return msgspec.json.decode(msgspec.json.encode(value))
+
+
+class _Mark(NamedTuple):
+    """How much had been said at some point."""
+
+    correlations: int = 0
+    parts: int = 0
+    pieces: int = 0
 
 
 class _Part:

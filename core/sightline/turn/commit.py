@@ -25,7 +25,18 @@ from sightline.queue.model import Completion
 from sightline.queue.rules import digest
 from sightline.session.model import Message, SessionLease, Tools, Usage
 
-__all__ = ["CommitResult", "CommitStore", "TurnCommit", "stamp_hash"]
+__all__ = ["CommitResult", "CommitStore", "FrameSwitch", "TurnCommit", "stamp_hash"]
+
+
+class FrameSwitch(Struct, frozen=True, kw_only=True):
+    """Another agent frame begins with the end of the turn: the transcript is `messages` from then on, and what the
+    turn and those before it left can only be paged back to. `reason`: `continue_as`, `compaction`, or an agent's own
+    word.
+    """
+
+    frame_id: str
+    reason: str
+    messages: tuple[Message, ...]
 
 
 class TurnCommit(Struct, frozen=True, kw_only=True):
@@ -33,7 +44,8 @@ class TurnCommit(Struct, frozen=True, kw_only=True):
 
     `charge` is false when the last attempt did not run at all (the turn was given up): it is not counted. `lease` is
     proved and then released. `advances` is false for what leaves no trace in the transcript: revision and turn index
-    stay. `reset` empties the transcript first and begins the turn index anew; `tools` replaces the tool surface.
+    stay. `reset` empties the transcript first and begins the turn index, and the initial agent frame, anew; `tools`
+    replaces the tool surface. `frame` is what begins behind the turn's messages.
     """
 
     session_id: str
@@ -50,6 +62,7 @@ class TurnCommit(Struct, frozen=True, kw_only=True):
     advances: bool = True
     reset: bool = False
     tools: Tools | None = None
+    frame: FrameSwitch | None = None
 
 
 class CommitResult(Struct, frozen=True, kw_only=True):
@@ -91,5 +104,12 @@ def stamp_hash(commit: TurnCommit) -> str:
             commit.reset,
             commit.tools,
             None if commit.lease is None else commit.lease.generation,
+            *_frame_content(commit.frame),
         ]
     )
+
+
+def _frame_content(frame: FrameSwitch | None) -> list[object]:
+    if frame is None:
+        return []
+    return [frame.reason, [(message.role, message.content, message.parts or None) for message in frame.messages]]

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, structs
 
 from sightline.observation.activities import Outcome
 from sightline.queue.materializing import InputMessage
 from sightline.queue.model import Claim
-from sightline.session.model import Tools, Usage
+from sightline.session.model import INITIAL_FRAME, Message, Role, Tools, Usage
 from sightline.session.rules import title_from
-from sightline.turn.commit import TurnCommit
+from sightline.turn.commit import FrameSwitch, TurnCommit
 from sightline.turn.rules import assistant_message, gave_up, user_messages
 
-__all__ = ["Said", "command_commit", "turn_commit"]
+__all__ = ["NewFrame", "Said", "command_commit", "frame_switch", "named_for", "turn_commit"]
+
+
+class NewFrame(Struct, frozen=True, kw_only=True):
+    """What an agent wants to go on with: messages as (role, content)."""
+
+    reason: str
+    messages: tuple[tuple[Role, str], ...]
 
 
 class Said(Struct, frozen=True, kw_only=True):
@@ -36,9 +43,12 @@ def turn_commit(
     message_ids: Sequence[str],
     started_ms: int,
     now: int,
+    frame_id: str,
+    switch: FrameSwitch | None,
 ) -> TurnCommit:
     """`claims`: the one the turn began with, then those of its checkpoints. `message_ids`: one for each input, and one
-    for the answer.
+    for the answer. `frame_id` is the agent frame it ran in, `switch` the one that it began; only a turn that ended well
+    has begun one.
     """
     claim = claims[0]
     *input_ids, answer_id = message_ids
@@ -56,14 +66,33 @@ def turn_commit(
         turn_id=claim.turn_id,
         expected_revision=revision,
         outcome=outcome,
-        messages=(*user_messages(claim, inputs, input_ids, started_ms), *(() if answer is None else (answer,))),
+        messages=named_for(
+            frame_id, (*user_messages(claim, inputs, input_ids, started_ms), *(() if answer is None else (answer,)))
+        ),
         usage=said.used,
         completions=tuple(claim.completion() for claim in claims),
         title=title_from(typed),
         now=now,
         charge=not gave_up(outcome),
         lease=claim.lease,
+        frame=switch if outcome.status == "completed" else None,
     )
+
+
+def named_for(frame_id: str, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages as those of the frame."""
+    if frame_id == INITIAL_FRAME:
+        return tuple(messages)
+    return tuple(structs.replace(message, agent_frame_id=frame_id) for message in messages)
+
+
+def frame_switch(begun: NewFrame, *, frame_id: str, message_ids: Sequence[str], now: int) -> FrameSwitch:
+    """What an agent wants to go on with, as the messages of a frame of its own."""
+    messages = tuple(
+        Message(message_id=message_id, role=role, content=content, at_ms=now)
+        for (role, content), message_id in zip(begun.messages, message_ids, strict=True)
+    )
+    return FrameSwitch(frame_id=frame_id, reason=begun.reason, messages=named_for(frame_id, messages))
 
 
 def command_commit(

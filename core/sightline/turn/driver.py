@@ -41,7 +41,7 @@ from sightline.turn.agent import Agent, AgentError, History, Turn
 from sightline.turn.asking import Asking, Places
 from sightline.turn.commands import CommandEffect, ToolSource, carry_out
 from sightline.turn.commit import CommitResult, CommitStore, TurnCommit
-from sightline.turn.composing import Said, command_commit, turn_commit
+from sightline.turn.composing import Said, command_commit, frame_switch, turn_commit
 from sightline.turn.intake import Intake
 from sightline.turn.journal import JournalStore
 from sightline.turn.keeping import LeaseKeeper
@@ -408,6 +408,11 @@ class TurnDriver:
         if not running.lost:
             turn.flush()
         turn.end()
+        now = self._clock.now_ms()
+        switch = None
+        if turn.new_frame is not None:
+            ids = [self._ids.new() for _ in turn.new_frame.messages]
+            switch = frame_switch(turn.new_frame, frame_id=self._ids.new(), message_ids=ids, now=now)
         return turn_commit(
             running.claims,
             running.inputs,
@@ -416,7 +421,9 @@ class TurnDriver:
             revision=handle.revision,
             message_ids=[self._ids.new() for _ in range(len(running.inputs) + 1)],
             started_ms=started_ms,
-            now=self._clock.now_ms(),
+            now=now,
+            frame_id=handle.view.read_view.agent_frame_id,
+            switch=switch,
         )
 
     def _command_commit(self, handle: RuntimeHandle, claim: Claim, effect: CommandEffect) -> TurnCommit:
@@ -495,7 +502,7 @@ def _outcome_of(agent: asyncio.Task[None]) -> Outcome:
     if error is None:
         return Outcome(status="completed")
     if isinstance(error, AgentError):
-        return Outcome(status="failed", error=Failure("agent_error", error_text(error)))
+        return Outcome(status="failed", error=Failure(error.code, error_text(error)))
     _log.error("agent failed", exc_info=error)
     return Outcome(status="failed", error=Failure("agent_error", failure_text(error)))
 

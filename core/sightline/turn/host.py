@@ -21,6 +21,7 @@ from sightline.queue.runner import (
     Submitted,
 )
 from sightline.session.model import Message
+from sightline.session.rules import in_frame
 from sightline.turn.driver import TurnDriver, TurnStore
 
 __all__ = ["TurnHost"]
@@ -90,7 +91,10 @@ class TurnHost:
         """Submitted means: look again. A turn ran, and there is, or may be, more work."""
 
         async def history(count: int) -> tuple[Message, ...]:
-            return (await self._store.page_messages(session_id, before=None, limit=count)).messages
+            page = await self._store.page_messages(session_id, before=None, limit=count)
+            handle = self._handles.get(session_id)
+            assert handle is not None, "its turn runs"
+            return in_frame(page.messages, handle.view.read_view.agent_frame_id)
 
         try:
             if self._handles.get(session_id) is None and not await self._store.peek_claimable(

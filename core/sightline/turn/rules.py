@@ -10,7 +10,8 @@ from msgspec import UNSET, UnsetType, structs
 from sightline.observation.activities import Outcome
 from sightline.queue.materializing import InputMessage
 from sightline.queue.model import Batch, BatchState, Claim
-from sightline.session.model import Failure, Message
+from sightline.session.model import INITIAL_FRAME, Failure, Message
+from sightline.turn.commit import TurnCommit
 
 __all__ = [
     "GAVE_UP",
@@ -20,6 +21,7 @@ __all__ = [
     "ended_batches",
     "error_text",
     "failure_text",
+    "frame_after",
     "gave_up",
     "user_messages",
 ]
@@ -86,6 +88,13 @@ def assistant_message(
         error=outcome.error,
         at_ms=at_ms,
     )
+
+
+def frame_after(commit: TurnCommit, frame_id: str) -> str:
+    """The session's agent frame behind the commit."""
+    if commit.frame is not None:
+        return commit.frame.frame_id
+    return INITIAL_FRAME if commit.reset else frame_id
 
 
 _ENDS = {

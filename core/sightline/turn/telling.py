@@ -15,7 +15,7 @@ from msgspec import structs
 
 from sightline.observation.activities import QueuedInputAccepted, Retracted, TurnEnded, TurnStarted
 from sightline.observation.changes import Change, queue_change, request_change
-from sightline.observation.events import Committed, ResidentChanged, TurnActivity
+from sightline.observation.events import AgentFrameSwitched, Committed, ResidentChanged, TurnActivity
 from sightline.queue.materializing import AcceptedInput, InputMessage, own_key
 from sightline.queue.model import Batch, BatchState, Boundary, Claim
 from sightline.turn.commit import CommitResult, TurnCommit
@@ -80,6 +80,7 @@ def turn_ended(
         _left_queue(turn_id, batches),
         *withdrawn,
         Change(ended, turn_id),
+        *_frame_switched(commit, result),
         _committed(commit, result, with_outcome=True),
     )
 
@@ -93,6 +94,14 @@ def command_ended(commit: TurnCommit, batches: Sequence[Batch], result: CommitRe
     return tuple(changes)
 
 
+def _frame_switched(commit: TurnCommit, result: CommitResult) -> tuple[Change, ...]:
+    """In front of the commit, which then brings no messages: those of the turn are of the frame that is over."""
+    if commit.frame is None:
+        return ()
+    data = AgentFrameSwitched(frame_id=commit.frame.frame_id, messages=commit.frame.messages)
+    return (Change(data, commit.turn_id, result.revision),)
+
+
 def _left_queue(turn_id: str, batches: Sequence[Batch]) -> Change:
     return structs.replace(queue_change(_QUEUE_KINDS[batches[0].state], batches), turn_id=turn_id)
 
@@ -100,7 +109,7 @@ def _left_queue(turn_id: str, batches: Sequence[Batch]) -> Change:
 def _committed(commit: TurnCommit, result: CommitResult, *, with_outcome: bool) -> Change:
     data = Committed(
         turn_id=commit.turn_id,
-        messages=commit.messages,
+        messages=commit.messages if commit.frame is None else (),
         usage_delta=commit.usage,
         agent_frame_id=result.agent_frame_id,
         turn_index=result.turn_index,

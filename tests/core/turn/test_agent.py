@@ -10,8 +10,11 @@ import pytest
 from sightline.observation.activities import (
     Activity,
     AssistantProseDelta,
+    ErrorReported,
     ModelRequestStarted,
     ReasoningDelta,
+    Retracted,
+    RetryStatus,
     ToolCallCompleted,
     ToolCallStarted,
     UsageReported,
@@ -234,3 +237,41 @@ async def test_after_its_end_a_turn_shows_nothing_more() -> None:
     with pytest.raises(TurnOver):
         await stage.turn.tool_call("t", {}, returning(1))
     assert (stage.turn.answer, len(stage.shown)) == ("a", 1)
+
+
+def test_a_request_can_be_taken_back() -> None:
+    stage = Stage()
+    stage.turn.text("before ")
+    stage.turn.model_request()
+    stage.turn.text("wro")
+    stage.turn.reasoning("hm")
+    stage.turn.text("ng")
+    shown = stage.correlations[-1]
+    stage.turn.retract()
+    assert (stage.turn.answer, stage.turn.parts) == ("before ", [])
+    assert stage.shown[-1] == (Retracted(correlation_id=shown), shown)
+    assert shown not in stage.turn.correlations
+    stage.turn.text("right")
+    assert stage.correlations[-1] != shown
+    assert stage.turn.answer == "before right"
+    stage.turn.retract()
+    assert stage.turn.answer == "before "
+
+
+def test_without_a_request_all_that_was_said_can_be_taken_back() -> None:
+    stage = Stage()
+    stage.turn.text("wrong")
+    stage.turn.retract()
+    stage.turn.text("right")
+    assert (stage.turn.answer, stage.correlations[1]) == ("right", stage.correlations[0])
+
+
+def test_trouble_is_shown_and_ends_nothing() -> None:
+    stage = Stage()
+    stage.turn.retrying("overloaded", wait_seconds=1.5, attempt=2, max_attempts=4)
+    stage.turn.error("it is broken")
+    assert stage.activities == [
+        RetryStatus(wait_seconds=1.5, attempt=2, max_attempts=4, reason="overloaded"),
+        ErrorReported(message="it is broken"),
+    ]
+    assert stage.turn.answer == ""

@@ -12,7 +12,7 @@ from sightline.stores.memory.requests import end_requests
 from sightline.stores.memory.sessions import release_lease
 from sightline.stores.memory.state import Row, Session, Stamp, State
 from sightline.turn.commit import CommitResult, TurnCommit, stamp_hash
-from sightline.turn.rules import batch_end
+from sightline.turn.rules import batch_end, frame_after
 
 __all__ = ["commit_turn"]
 
@@ -41,7 +41,11 @@ def commit_turn(state: State, commit: TurnCommit) -> CommitResult:
     end_requests(session, commit.turn_id, commit.now)
     if commit.reset:
         session.messages.clear()
+        session.frame_start = 0
     session.messages.extend(commit.messages)
+    if commit.frame is not None:
+        session.frame_start = len(session.messages)
+        session.messages.extend(commit.frame.messages)
     session.record = _advanced(session, commit)
     session.touched = state.touch()
     result = CommitResult(
@@ -80,6 +84,7 @@ def _advanced(session: Session, commit: TurnCommit) -> SessionRecord:
         record,
         revision=record.revision + step,
         turn_index=0 if commit.reset else record.turn_index + step,
+        agent_frame_id=frame_after(commit, record.agent_frame_id),
         usage=add_usage(record.usage, commit.usage),
         title="" if commit.reset else record.title or commit.title,
         tools=record.tools if commit.tools is None else commit.tools,

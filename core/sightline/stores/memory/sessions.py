@@ -60,11 +60,11 @@ def create_session(state: State, new: NewSession, now: int) -> SessionRecord:
 
 def load_session(state: State, session_id: str, newest: int) -> SessionState:
     session = state.session(session_id)
-    kept = session.messages[max(0, len(session.messages) - newest) :]
+    kept = session.messages[max(session.frame_start, len(session.messages) - newest) :]
     return SessionState(
         record=session.record,
         messages=tuple(kept),
-        truncated=len(kept) < len(session.messages),
+        truncated=len(kept) < len(session.messages) - session.frame_start,
         open_batches=tuple(row.batch for row in session.open_rows()),
         generation=session.lane.settled_generation,
         requests=session.open_requests(),

@@ -89,6 +89,8 @@ class Session(Struct):
     record: SessionRecord
     touched: int
     messages: list[Message] = field(default_factory=list)
+    frame_start: int = 0
+    """How many messages are those of earlier agent frames."""
     rows: dict[str, Row] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
     stamps: dict[str, Stamp] = field(default_factory=dict)

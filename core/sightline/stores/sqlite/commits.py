@@ -15,7 +15,7 @@ from sightline.stores.sqlite.rows import decode, text
 from sightline.stores.sqlite.sessions import absent
 from sightline.stores.sqlite.statements import first, run, run_all
 from sightline.turn.commit import CommitResult, TurnCommit
-from sightline.turn.rules import batch_end
+from sightline.turn.rules import batch_end, frame_after
 
 __all__ = ["commit_turn"]
 
@@ -74,13 +74,17 @@ def _complete(db: Connection, commit: TurnCommit) -> None:
 
 
 def _write_turn(db: Connection, commit: TurnCommit, head: sqlite3.Row, digest: str) -> CommitResult:
-    count = head["message_count"]
+    count, frame_start = head["message_count"], head["frame_start"]
     if commit.reset:
         run(db, "delete_messages", session_id=commit.session_id)
-        count = 0
+        count = frame_start = 0
+    messages = commit.messages
+    if commit.frame is not None:
+        frame_start = count + len(messages)
+        messages = (*messages, *commit.frame.messages)
     rows = [
         {"session_id": commit.session_id, "seq": seq, "message_id": message.message_id, "body": text(message)}
-        for seq, message in enumerate(commit.messages, count + 1)
+        for seq, message in enumerate(messages, count + 1)
     ]
     if rows:
         run_all(db, "insert_message", rows)
@@ -88,7 +92,7 @@ def _write_turn(db: Connection, commit: TurnCommit, head: sqlite3.Row, digest: s
     result = CommitResult(
         revision=head["revision"] + step,
         turn_index=0 if commit.reset else head["turn_index"] + step,
-        agent_frame_id=head["agent_frame_id"],
+        agent_frame_id=frame_after(commit, head["agent_frame_id"]),
     )
     usage = head["usage"]
     run(
@@ -98,6 +102,8 @@ def _write_turn(db: Connection, commit: TurnCommit, head: sqlite3.Row, digest: s
         revision=result.revision,
         turn_index=result.turn_index,
         message_count=count + len(rows),
+        frame_start=frame_start,
+        agent_frame_id=result.agent_frame_id,
         usage=usage if commit.usage == _NO_USAGE else text(add_usage(decode(usage, Usage), commit.usage)),
         tools=None if commit.tools is None else text(commit.tools),
         reset=commit.reset,

@@ -27,7 +27,7 @@ INSERT INTO sessions (session_id, revision, turn_index, message_count, agent_fra
 VALUES (:session_id, 0, 0, 0, :agent_frame_id, :policy, :metadata, :usage, :tools, '', :now, :now, :touched);
 
 -- name: get_session
-SELECT session_id, revision, turn_index, message_count, agent_frame_id, policy, metadata, usage, tools, title, created_at_ms,
+SELECT session_id, revision, turn_index, message_count, frame_start, agent_frame_id, policy, metadata, usage, tools, title, created_at_ms,
     updated_at_ms, lease_generation, lease_owner_id
 FROM sessions WHERE session_id = :session_id;
 
@@ -56,7 +56,7 @@ UPDATE sessions SET open_batches = open_batches - :closed WHERE session_id = :se
 -- name: get_head
 -- All that a commit has to know before it writes: head, lane, the stamp of this turn if there is one, and whether it has
 -- a journal or asked anything.
-SELECT revision, turn_index, message_count, agent_frame_id, usage, lease_generation, lease_token,
+SELECT revision, turn_index, message_count, frame_start, agent_frame_id, usage, lease_generation, lease_token,
     (SELECT hash FROM turns WHERE turns.session_id = :session_id AND turn_id = :turn_id) AS stamp,
     EXISTS (SELECT 1 FROM journal WHERE journal.session_id = :session_id AND turn_id = :turn_id) AS has_notes,
     EXISTS (SELECT 1 FROM requests WHERE requests.session_id = :session_id AND turn_id = :turn_id) AS has_asked
@@ -107,6 +107,7 @@ INSERT INTO deleted_sessions (session_id, deleted_at_ms) VALUES (:session_id, :n
 
 -- name: update_head
 UPDATE sessions SET revision = :revision, turn_index = :turn_index, message_count = :message_count, usage = :usage,
+    frame_start = :frame_start, agent_frame_id = :agent_frame_id,
     tools = coalesce(:tools, tools), title = CASE WHEN :reset THEN '' WHEN title = '' THEN :title ELSE title END,
     updated_at_ms = :now, touched = :touched, open_batches = open_batches - :closed,
     lease_owner_id = CASE WHEN :release THEN NULL ELSE lease_owner_id END,

@@ -61,11 +61,12 @@ def create_session(db: Connection, new: NewSession, now: int) -> SessionRecord:
 
 def load_session(db: Connection, session_id: str, newest: int) -> SessionState:
     head = head_of(db, session_id)
-    messages = _messages(db, session_id, _NEWEST, newest)
+    in_frame = head["message_count"] - head["frame_start"]
+    messages = _messages(db, session_id, _NEWEST, min(newest, in_frame))
     return SessionState(
         record=record_of(head),
         messages=tuple(message_of(message) for message in messages),
-        truncated=len(messages) < head["message_count"],
+        truncated=len(messages) < in_frame,
         open_batches=tuple(batch_of(row) for row in run(db, "open_batches", session_id=session_id)),
         generation=Lane(head["lease_generation"], head["lease_owner_id"]).settled_generation,
         requests=tuple(request_of(row) for row in run(db, "open_requests", session_id=session_id)),

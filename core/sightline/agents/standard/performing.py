@@ -1,0 +1,322 @@
+"""A turn of the standard agent: the machine decides, this performs.
+
+What a model said and what a tool came to is written down before the turn goes on from it. A later attempt at the same
+turn begins there: it shows again what had been shown, which was taken back with the attempt that died, and asks for
+what was still missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from msgspec import Struct, UnsetType
+
+from sightline.agents.standard.asking import Patience, ask
+from sightline.agents.standard.history import conversation
+from sightline.agents.standard.model import ModelClient, ModelRequest, ToolSpec
+from sightline.agents.standard.settings import Settings
+from sightline.agents.standard.tools import Tool, ToolFailed
+from sightline.errors import AttachmentNotFound, LeaseLost, StoreUnavailable
+from sightline.observation.activities import ErrorReported
+from sightline.queue.materializing import InputMessage
+from sightline.queue.rules import digest
+from sightline.session.model import Role, Usage
+from sightline.turn.agent import Turn, TurnOver
+from sightline.turn.conversation import (
+    AssistantMessage,
+    ConversationMessage,
+    ImagePart,
+    ReasoningPart,
+    SystemMessage,
+    TextPart,
+    ToolCallPart,
+    ToolMessage,
+    ToolResultPart,
+    UserMessage,
+    from_inputs,
+)
+from sightline.turn.effects import (
+    Checkpoint,
+    CheckpointDelivery,
+    Done,
+    Effect,
+    Emit,
+    Ending,
+    Input,
+    ModelCall,
+    Start,
+    ToolCalls,
+    ToolResults,
+)
+from sightline.turn.machine import Step, step
+from sightline.turn.rules import error_text
+from sightline.turn.saving import NotRestorable, restore, save
+from sightline.turn.states import Ready, State, WaitingTools
+
+__all__ = ["Performance", "Window"]
+
+_log = logging.getLogger("sightline.agents.standard")
+
+_KEY = "machine"
+_ALLOW, _DENY = "allow", "deny"
+_MOST_OUTPUT = 1_000_000
+"""Bytes of JSON. It goes into every later request, the journal and the transcript."""
+_SUMMARISE = (
+    "The conversation is about to be cut off here, and you will go on with nothing but what you write now. Write down "
+    "what matters for going on: what is wanted, what was found out and decided, what is done and what is open."
+)
+_SUMMARY = "What was before this, in short:"
+
+
+class Window(Struct, frozen=True):
+    """How many tokens the model takes, where that is known, and at which share of them the conversation is compacted
+    behind a turn.
+    """
+
+    tokens: int | UnsetType
+    compact_at: float
+
+    def is_filling(self, prompt_tokens: int) -> bool:
+        return isinstance(self.tokens, int) and prompt_tokens >= self.tokens * self.compact_at
+
+
+class _Saved(Struct, frozen=True, kw_only=True):
+    """What an attempt leaves for the next. `began` is how many messages were there at the start; `heard` are digests
+    of the inputs that are part of the conversation.
+    """
+
+    machine: dict[str, Any]
+    began: int
+    heard: tuple[str, ...]
+    used: Usage
+
+
+class Performance:
+    """One attempt at one turn."""
+
+    def __init__(
+        self, turn: Turn, client: ModelClient, settings: Settings, tools: Mapping[str, Tool], patience: Patience
+    ) -> None:
+        self._turn = turn
+        self._client = client
+        self._settings = settings
+        self._tools = tools
+        self._patience = patience
+        self._began = 0
+        self._heard: list[str] = []
+        self._waiting: list[InputMessage] = []
+        """Input of the turn that the restored conversation does not have: a checkpoint had taken it in last."""
+        self._pictures: dict[str, bytes] = {}
+        self._inputs: list[InputMessage] = []
+        self._prompt_tokens = 0
+        """Of the newest request of this attempt."""
+
+    async def run(self, history: int, window: Window) -> Ending:
+        """See the turn through to its end. Raises what is no answer of a model or a tool."""
+        begun = await self._resumed() or await self._started(history, window)
+        state, effects = begun.state, begun.effects
+        while True:
+            for effect in effects:
+                match effect:
+                    case Done(ending=ending):
+                        if ending.reason in ("finished", "max_turns") and window.is_filling(self._prompt_tokens):
+                            await self._compact(state)
+                        return ending
+                    case Emit(activity=ErrorReported(message=message)):
+                        self._turn.error(message)
+                    case ModelCall() | ToolCalls() | Checkpoint():
+                        async with aclosing(self._performed(effect)) as answers:
+                            async for answer in answers:
+                                state, effects = await self._told(state, answer)
+                    case _:
+                        pass  # progress needs no other keeping than ours, and nothing is called off from in here
+
+    async def _told(self, state: State, answer: Input) -> tuple[State, tuple[Effect, ...]]:
+        stepped = step(state, answer)
+        assert isinstance(stepped, Step), stepped
+        if not isinstance(answer, CheckpointDelivery) and not any(
+            isinstance(effect, Done) for effect in stepped.effects
+        ):
+            # What a checkpoint brought is the turn's input from then on, and comes again with it.
+            saved = _Saved(
+                machine=save(stepped.state), began=self._began, heard=tuple(self._heard), used=self._turn.used
+            )
+            await self._turn.record(_KEY, saved)
+        return stepped.state, stepped.effects
+
+    async def _compact(self, state: State) -> None:
+        """Have the conversation put into a few words, which the next turn begins with; this turn's own stay."""
+        wish = SystemMessage(text=_SUMMARISE, transient=True)
+        request = await self._request((*state.course.messages, wish), tools=False)
+        effect_id = state.course.effect_id + 1
+        result = await ask(self._turn, self._client, request, self._patience, effect_id, aloud=False)
+        summary = AssistantMessage(parts=result.parts).text
+        if result.outcome != "completed" or not summary:
+            _log.warning("turn %s: the conversation is not compacted: %s", self._turn.turn_id, result.message)
+            return
+        heard: list[tuple[Role, str]] = [
+            ("system" if message.role == "system" else "user", message.content) for message in self._inputs
+        ]
+        self._turn.continue_as(
+            [("system", f"{_SUMMARY}\n\n{summary}"), *heard, ("assistant", self._turn.answer)], reason="compaction"
+        )
+
+    async def _started(self, history: int, window: Window) -> Step:
+        before = conversation(await self._turn.messages(history)) if history else ()
+        messages = (*before, *self._hear(self._turn.input, transient=False))
+        self._began = len(messages)
+        begun = step(
+            Ready(), Start(messages=messages, max_turns=self._settings.max_turns, context_window=window.tokens)
+        )
+        assert isinstance(begun, Step), begun
+        return begun
+
+    async def _resumed(self) -> Step | None:
+        """Where an earlier attempt was, shown again; none when there is nothing to go on from."""
+        found = await self._turn.recorded(_KEY)
+        if found is None:
+            return None
+        try:
+            saved = msgspec.convert(found, _Saved)
+            resumed = restore(saved.machine)
+        except (NotRestorable, msgspec.ValidationError) as error:
+            _log.warning("turn %s begins anew: %s", self._turn.turn_id, error)
+            return None
+        self._began, self._heard = saved.began, list(saved.heard)
+        known = Counter(self._heard)
+        for message in self._turn.input:
+            mark = digest(message)
+            if known[mark]:
+                known[mark] -= 1
+                self._inputs.append(message)
+            else:
+                self._waiting.append(message)
+        for model, figures in saved.used.by_model.items():
+            self._turn.usage(model, figures)
+        await self._show_again(resumed.state)
+        return resumed
+
+    async def _show_again(self, state: State) -> None:
+        messages = state.course.messages[self._began :]
+        missing = ToolMessage(results=state.results if isinstance(state, WaitingTools) else ())
+        for message, behind in itertools.zip_longest(messages, messages[1:], fillvalue=missing):
+            if isinstance(message, AssistantMessage):
+                # Calls are told apart by their ids within one message; the next one may use them again.
+                answers = behind.results if isinstance(behind, ToolMessage) else ()
+                results = {result.call_id: result for result in answers}
+                self._turn.model_request()
+                for part in message.parts:
+                    match part:
+                        case TextPart(text=text):
+                            self._turn.text(text)
+                        case ReasoningPart(text=text):
+                            self._turn.reasoning(text)
+                        case ToolCallPart(call_id=call_id) if call_id in results:
+                            await self._show_result(part, results[call_id])
+
+    async def _show_result(self, call: ToolCallPart, result: ToolResultPart) -> None:
+        async def run() -> Any:
+            if result.failed:
+                raise ToolFailed(str(result.output))
+            return result.output
+
+        try:
+            await self._turn.tool_call(call.name, call.args, run)
+        except ToolFailed:
+            pass  # it is shown
+
+    def _hear(self, inputs: Iterable[InputMessage], *, transient: bool) -> tuple[SystemMessage | UserMessage, ...]:
+        inputs = tuple(inputs)
+        self._heard += [digest(message) for message in inputs]
+        self._inputs += inputs
+        return from_inputs(inputs, transient=transient)
+
+    async def _performed(self, effect: ModelCall | ToolCalls | Checkpoint) -> AsyncGenerator[Input]:
+        match effect:
+            case ModelCall():
+                request = await self._request(effect.messages, tools=not effect.final)
+                result = await ask(self._turn, self._client, request, self._patience, effect.effect_id)
+                self._prompt_tokens = result.input_tokens if isinstance(result.input_tokens, int) else 0
+                yield result
+            case ToolCalls():
+                calls = [asyncio.create_task(self._call(call, effect.effect_id)) for call in effect.calls]
+                try:
+                    for answered in asyncio.as_completed(calls):
+                        yield ToolResults(effect_id=effect.effect_id, results=(await answered,))
+                finally:
+                    for task in calls:
+                        task.cancel()
+                    await asyncio.gather(*calls, return_exceptions=True)
+            case Checkpoint():
+                came = (*self._waiting, *await self._turn.checkpoint())
+                self._waiting.clear()
+                yield CheckpointDelivery(effect_id=effect.effect_id, messages=self._hear(came, transient=True))
+
+    async def _request(self, messages: tuple[ConversationMessage, ...], *, tools: bool) -> ModelRequest:
+        specs: tuple[ToolSpec, ...] = tuple(tool.spec for tool in self._tools.values()) if tools else ()
+        for message in messages:
+            if isinstance(message, UserMessage):
+                for part in message.parts:
+                    if isinstance(part, ImagePart):
+                        await self._fetch(part.attachment.attachment_id)
+        return ModelRequest(
+            model=self._settings.model,
+            instructions=self._settings.instructions,
+            messages=messages,
+            tools=specs,
+            temperature=self._settings.temperature,
+            pictures=dict(self._pictures),
+        )
+
+    async def _fetch(self, attachment_id: str) -> None:
+        if attachment_id not in self._pictures:
+            try:
+                self._pictures[attachment_id] = await self._turn.attachment(attachment_id)
+            except AttachmentNotFound:
+                _log.warning("turn %s: the picture %s is gone", self._turn.turn_id, attachment_id)
+
+    async def _call(self, call: ToolCallPart, effect_id: int) -> ToolResultPart:
+        """The call's result. Whatever the tool does is one; only the turn's own end is not."""
+
+        async def run() -> Any:
+            tool = self._tools.get(call.name)
+            if tool is None:
+                raise ToolFailed(f"there is no tool {call.name}; there are: {', '.join(self._tools) or 'none'}")
+            if tool.approval:
+                await self._approve(call, effect_id)
+            output = await tool.run(self._turn, call.args)
+            size = len(msgspec.json.encode(output))
+            if size > _MOST_OUTPUT:
+                raise ToolFailed(f"the output is too long: {size} bytes, and {_MOST_OUTPUT} at most")
+            return output
+
+        try:
+            output = await self._turn.tool_call(call.name, call.args, run)
+            shown = msgspec.json.decode(msgspec.json.encode(output))
+        except (TurnOver, LeaseLost, StoreUnavailable):
+            raise
+        except Exception as error:
+            text = error_text(error)
+            told = text if isinstance(error, ToolFailed) else f"{type(error).__name__}: {text}"
+            return ToolResultPart(call_id=call.call_id, name=call.name, output=told, failed=True)
+        return ToolResultPart(call_id=call.call_id, name=call.name, output=shown)
+
+    async def _approve(self, call: ToolCallPart, effect_id: int) -> None:
+        """Returns once somebody allows it. Raises ToolFailed for any other answer, with its words."""
+        args = msgspec.json.encode(call.args).decode()
+        answer = await self._turn.ask(
+            f"May {call.name} be called with {args}?",
+            kind="approval",
+            options=[_ALLOW, _DENY],
+            key=f"approval-{effect_id}-{call.call_id}",
+        )
+        if answer == _ALLOW:
+            return
+        raise ToolFailed("the call was not allowed" if answer == _DENY else f"the call was not allowed: {answer}")
