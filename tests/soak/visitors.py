@@ -186,7 +186,8 @@ class Visitor:
         elif slept > _PATIENCE:
             self._counts["cut off asleep"] += 1
         else:
-            raise AssertionError(f"{self._transport}: cut off without a goodbye after {slept:.0f} s of sleep")
+            code = getattr(line, "close_code", None)
+            raise AssertionError(f"{self._transport}: cut off, code {code}, no goodbye, after {slept:.0f} s of sleep")
 
     def _take(self, payload: bytes) -> None:
         self._take_frame(frame_of(payload))
