@@ -43,7 +43,7 @@ from tests.conformance.drawing import choices, drifts, owners, ttls
 from tests.conformance.side_by_side import SideBySide
 
 LONG = settings.get_profile("long")
-RUNS = LONG.max_examples if settings.default == LONG else 60
+RUNS = LONG.max_examples if settings.default == LONG else 40
 
 SESSIONS = ("s", "s/frame:f", "other")
 PROCESSES = ("p", "q", "r:1", "é")

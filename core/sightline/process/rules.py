@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType, structs
 
-from sightline.errors import InvalidInput, ProcessConflict
+from sightline.errors import HandleNotVisible, InvalidInput, ProcessConflict
 from sightline.process.model import (
     EventSemantics,
     EventType,
@@ -46,6 +46,7 @@ __all__ = [
     "SIGNAL",
     "as_stored",
     "check_same",
+    "check_visible",
     "checked",
     "checked_ref",
     "definition_of",
@@ -228,6 +229,16 @@ def visible(grants: Iterable[HandleGrant]) -> tuple[HandleSummary, ...]:
     for grant in grants:
         first.setdefault(grant.process_id, grant)
     return tuple(HandleSummary.of(first[process_id]) for process_id in sorted(first))
+
+
+def check_visible(session_id: str, process_ids: Iterable[str], grants: Iterable[HandleGrant]) -> None:
+    """Raises HandleNotVisible for the first that these grants, which are the session's, do not show. One that has ended
+    shows.
+    """
+    seen = {grant.process_id for grant in grants}
+    for process_id in process_ids:
+        if process_id not in seen:
+            raise HandleNotVisible(session_id, process_id)
 
 
 def grant_of(record: ProcessRecord, descriptor: dict[str, Any]) -> HandleGrant:

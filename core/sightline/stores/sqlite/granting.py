@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from sightline.errors import HandleNotGranted
 from sightline.process.appending import cancel_request
 from sightline.process.model import (
@@ -55,7 +57,8 @@ def register_process(db: Connection, registration: Registration, grants: Sequenc
             kind=record.kind,
             disposition=record.disposition,
             host_profile_id=record.provenance.host_profile_id,
-            registration=text(registration),
+            registration=text(structs.replace(registration, event_types=())),
+            event_types=text(registration.event_types),
             now=now,
         )
         registered = Registered(record=record, created=True)

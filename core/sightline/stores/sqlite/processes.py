@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from sightline.process.leasing import Hold, abandonment, acquired, released, ren
 from sightline.process.model import (
     Appended,
     AwaitOutput,
+    EventType,
     ExternalRef,
     NewEvent,
     PendingWake,
@@ -226,7 +228,7 @@ def record_of_process(row: sqlite3.Row) -> ProcessRecord:
         input=registered.input,
         disposition=registered.disposition,
         provenance=registered.provenance,
-        event_types=registered.event_types,
+        event_types=_event_types(row["event_types"]),
         wake_target=registered.wake_target,
         created_at_ms=row["created_at_ms"],
         updated_at_ms=row["updated_at_ms"],
@@ -237,6 +239,13 @@ def record_of_process(row: sqlite3.Row) -> ProcessRecord:
         attempts=row["attempts"],
         started_at_ms=UNSET if row["started_at_ms"] is None else row["started_at_ms"],
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _event_types(raw: str) -> tuple[EventType, ...]:
+    """Read once for all processes that have the same: they are most of what there is to read of a row."""
+    declared: tuple[EventType, ...] = decode(raw, tuple[EventType, ...])
+    return declared
 
 
 def _process(row: sqlite3.Row) -> Process:

@@ -334,8 +334,9 @@ DELETE FROM requests WHERE seq IN (
 UPDATE processes SET lease_expires_at_ms = 0 WHERE status = 'running' AND disposition <> 'externally_owned' AND lease_owner_id IS NOT NULL;
 
 -- name: insert_process
-INSERT INTO processes (process_id, registration_hash, kind, disposition, host_profile_id, registration, created_at_ms, updated_at_ms)
-VALUES (:process_id, :registration_hash, :kind, :disposition, :host_profile_id, :registration, :now, :now);
+INSERT INTO processes (process_id, registration_hash, kind, disposition, host_profile_id, registration, event_types,
+    created_at_ms, updated_at_ms)
+VALUES (:process_id, :registration_hash, :kind, :disposition, :host_profile_id, :registration, :event_types, :now, :now);
 
 -- name: get_process
 SELECT * FROM processes WHERE process_id = :process_id;

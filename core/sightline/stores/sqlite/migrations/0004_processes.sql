@@ -1,4 +1,5 @@
--- Processes. What was registered stands in one value, what changes in columns of its own.
+-- Processes. What was registered stands in one value, but for the types of events, which many processes have in common;
+-- what changes has columns of its own.
 -- AUTOINCREMENT, because the list is paged by the position. The fencing token of an owner that released or died stays.
 CREATE TABLE processes (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -8,6 +9,7 @@ CREATE TABLE processes (
     disposition TEXT NOT NULL,
     host_profile_id TEXT NOT NULL,
     registration TEXT NOT NULL,
+    event_types TEXT NOT NULL,
     created_at_ms INTEGER NOT NULL,
     updated_at_ms INTEGER NOT NULL,
     status TEXT NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'completed', 'failed', 'cancelled', 'abandoned')),
