@@ -137,7 +137,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "P4": (
         "a_process_is_registered_and_granted_at_once_or_not_at_all",
-        "a_registration_that_is_repeated_grants_again",
+        "a_registration_that_is_repeated_brings_no_grant_back",
         "nothing_is_granted_to_a_session_that_was_deleted",
     ),
     "P5": ("a_process_is_registered_with_all_that_was_said_of_it",),

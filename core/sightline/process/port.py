@@ -80,7 +80,7 @@ class ProcessStore(ProcessRegistry, ProcessReader, Protocol):
         then: Callable[[Registered], None],
     ) -> Registered:
         """Store the process and its grants, all or nothing, or find the one that the same registration brought before;
-        then the grants are made once more.
+        then no grants are made: whoever was to see it does, unless that has been changed since.
 
         Raises InvalidInput (`process.rules.checked`), ProcessConflict when the id came with other content, and
         SessionNotFound, SessionDeleted for a grant to a session that is not there.

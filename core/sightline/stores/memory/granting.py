@@ -34,19 +34,16 @@ __all__ = [
 
 def register_process(state: State, registration: Registration, grants: Sequence[NewGrant], now: int) -> Registered:
     record = new_record(checked(registration), now)
-    granted = [(grant.scope, as_stored("descriptor", grant.descriptor)) for grant in grants]
-    for scope, _ in granted:
+    granted = {grant.scope: as_stored("descriptor", grant.descriptor) for grant in grants}
+    by_id = state.processes.by_id
+    before = by_id.get(record.process_id)
+    if before is not None:
+        check_same(before.record, record)
+        return Registered(record=before.record, created=False)
+    for scope in granted:
         state.session(scope.session_id)
-    processes = state.processes
-    process = processes.by_id.get(record.process_id)
-    created = process is None
-    if process is None:
-        process = processes.by_id[record.process_id] = Process(len(processes.by_id) + 1, record)
-    else:
-        check_same(process.record, record)
-    for scope, descriptor in granted:
-        process.grants[scope] = descriptor
-    return Registered(record=process.record, created=created)
+    by_id[record.process_id] = Process(len(by_id) + 1, record, grants=granted)
+    return Registered(record=record, created=True)
 
 
 def grant_process(state: State, process_id: str, scope: ProcessScope, descriptor: dict[str, Any]) -> HandleGrant:

@@ -42,29 +42,27 @@ def register_process(db: Connection, registration: Registration, grants: Sequenc
     """`registration` is a checked one."""
     record = new_record(registration, now)
     granted = [(grant.scope, text(as_stored("descriptor", grant.descriptor))) for grant in grants]
+    before = process_of(db, record.process_id)
+    if before is not None:
+        check_same(before.record, record)
+        return Registered(record=before.record, created=False)
     for scope, _ in granted:
         require_session(db, scope.session_id)
-    process = process_of(db, record.process_id)
-    if process is not None:
-        check_same(process.record, record)
-        registered = Registered(record=process.record, created=False)
-    else:
-        run(
-            db,
-            "insert_process",
-            process_id=record.process_id,
-            registration_hash=record.registration_hash,
-            kind=record.kind,
-            disposition=record.disposition,
-            host_profile_id=record.provenance.host_profile_id,
-            registration=text(structs.replace(registration, event_types=())),
-            event_types=text(registration.event_types),
-            now=now,
-        )
-        registered = Registered(record=record, created=True)
+    run(
+        db,
+        "insert_process",
+        process_id=record.process_id,
+        registration_hash=record.registration_hash,
+        kind=record.kind,
+        disposition=record.disposition,
+        host_profile_id=record.provenance.host_profile_id,
+        registration=text(structs.replace(registration, event_types=())),
+        event_types=text(registration.event_types),
+        now=now,
+    )
     for scope, descriptor in granted:
         _put(db, scope, record.process_id, descriptor)
-    return registered
+    return Registered(record=record, created=True)
 
 
 def grant_process(db: Connection, process_id: str, scope: ProcessScope, descriptor: dict[str, Any]) -> HandleGrant:

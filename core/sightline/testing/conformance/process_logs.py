@@ -149,7 +149,7 @@ async def a_replay_asks_for_the_identical_wake(store: KernelStore) -> None:
 async def a_replay_key_with_other_content_is_refused(store: KernelStore) -> None:
     await register(store)
     await append(store, payload=1, key="k")
-    for event_type, payload in (("note", 2), ("report", {}), ("note", True)):
+    for event_type, payload in (("note", 2), ("report", {}), ("note", True), ("process.signal", 1)):
         error = await refused(ProcessConflict, append(store, event_type, payload, key="k"))
         assert error.process_id == "p"
     assert await log_of(store) == ["note"]

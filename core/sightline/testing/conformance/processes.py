@@ -113,14 +113,17 @@ async def a_process_is_registered_and_granted_at_once_or_not_at_all(store: Kerne
     assert stored.created
 
 
-async def a_registration_that_is_repeated_grants_again(store: KernelStore) -> None:
-    await new_session(store)
-    await register(store)
+async def a_registration_that_is_repeated_brings_no_grant_back(store: KernelStore) -> None:
+    for name in ("s", "other"):
+        await new_session(store, name)
     await offer_process(store, registration(), grants=_MINE)
-    assert await granted_to(store) == ["p"]
-    other = registration(input={})
-    await refused(ProcessConflict, offer_process(store, other, grants=(NewGrant(scope=ProcessScope("s", "f")),)))
-    assert await granted_to(store, ProcessScope("s", "f")) == []
+    await store.transfer_grants(HERE, ProcessScope("other"), ["p"], then=ignored)
+    assert not (await offer_process(store, registration(), grants=_MINE)).created
+    assert await granted_to(store) == []
+    await refused(ProcessConflict, offer_process(store, registration(input={}), grants=_MINE))
+    assert await granted_to(store) == []
+    await store.delete_session("s", NOW, ignored)
+    assert not (await offer_process(store, registration(), grants=_MINE)).created
 
 
 async def nothing_is_granted_to_a_session_that_was_deleted(store: KernelStore) -> None:
