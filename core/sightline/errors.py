@@ -2,6 +2,7 @@
 
 SightlineError
  ├── InvalidInput               what was asked makes no sense; names the field
+ │    └── InvalidPayload        an event's payload is not what its type declares
  ├── CursorError
  │    ├── MalformedCursor       not a cursor at all
  │    └── WrongSessionCursor    a cursor, but of another session
@@ -9,7 +10,8 @@ SightlineError
  │    ├── SessionNotFound
  │    ├── BatchNotFound
  │    ├── RequestNotFound
- │    └── AttachmentNotFound
+ │    ├── AttachmentNotFound
+ │    └── ProcessNotFound
  ├── SessionDeleted             the id is fenced for good
  ├── Conflict
  │    ├── SessionExists
@@ -19,7 +21,13 @@ SightlineError
  │    ├── ClaimExpired          somebody else holds the work now
  │    ├── LeaseLost             somebody else may write to the session now
  │    ├── HeadConflict          the session moved on under this commit
- │    └── TurnCommitConflict    this turn was committed with another content
+ │    ├── TurnCommitConflict    this turn was committed with another content
+ │    ├── ProcessConflict       the id, or the replay key, came back with other content
+ │    │    └── ProcessNotYours  its end is for somebody else to tell
+ │    ├── ProcessTerminal       it has ended already, and otherwise
+ │    ├── ProcessLeaseLost      somebody else may run the process now
+ │    └── HandleNotVisible      the process is not granted to whoever asks
+ │         └── HandleNotGranted  and so is not theirs to hand over
  ├── CommandFailed              a session command was carried out, to a bad end
  ├── StoreCommitFailed          the session has no store that could accept work
  ├── InvalidFrame               what came from another process is not what the wire says
@@ -56,13 +64,21 @@ __all__ = [
     "CursorError",
     "Draining",
     "ExtraMissing",
+    "HandleNotGranted",
+    "HandleNotVisible",
     "HeadConflict",
     "IdempotencyKeyReused",
     "InvalidFrame",
     "InvalidInput",
+    "InvalidPayload",
     "LeaseLost",
     "MalformedCursor",
     "NotFound",
+    "ProcessConflict",
+    "ProcessLeaseLost",
+    "ProcessNotFound",
+    "ProcessNotYours",
+    "ProcessTerminal",
     "QueueFull",
     "RequestNotFound",
     "SchemaTooNew",
@@ -104,6 +120,15 @@ class InvalidInput(SightlineError):
 
     def __str__(self) -> str:
         return f"{self.field}: {self.detail}"
+
+
+class InvalidPayload(InvalidInput):
+    """`pointer` (RFC 6901) leads to the value in the payload that is wrong; it is empty for the whole."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(f"payload{pointer}", detail)
+        self.args = (pointer, detail)
+        self.pointer = pointer
 
 
 class CursorError(SightlineError):
@@ -190,6 +215,17 @@ class AttachmentNotFound(NotFound):
 
     def __str__(self) -> str:
         return f"session {self.session_id!r} has no attachment {self.attachment_id!r}"
+
+
+class ProcessNotFound(NotFound):
+    code = "process_not_found"
+
+    def __init__(self, process_id: str) -> None:
+        super().__init__(process_id)
+        self.process_id = process_id
+
+    def __str__(self) -> str:
+        return f"there is no process {self.process_id!r}"
 
 
 class SessionDeleted(SightlineError):
@@ -317,6 +353,70 @@ class TurnCommitConflict(Conflict):
 
     def __str__(self) -> str:
         return f"turn {self.turn_id!r} of session {self.session_id!r} is committed with other content"
+
+
+class ProcessConflict(Conflict):
+    """What was asked contradicts what the process is; `reason` says how."""
+
+    code = "process_conflict"
+
+    def __init__(self, process_id: str, reason: str) -> None:
+        super().__init__(process_id, reason)
+        self.process_id = process_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"process {self.process_id!r} {self.reason}"
+
+
+class ProcessNotYours(ProcessConflict):
+    """Who may run a process and tell its end follows from its disposition and its lease."""
+
+
+class ProcessTerminal(Conflict):
+    """The process has ended; `status` is how. Whoever wanted to end it was not the first."""
+
+    code = "process_terminal"
+
+    def __init__(self, process_id: str, status: str) -> None:
+        super().__init__(process_id, status)
+        self.process_id = process_id
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"process {self.process_id!r} is {self.status} already"
+
+
+class ProcessLeaseLost(Conflict):
+    """The process lease was taken over, ended or not renewed in time; what is done under it has no place any more."""
+
+    code = "fenced"
+
+    def __init__(self, process_id: str, fencing_token: int) -> None:
+        super().__init__(process_id, fencing_token)
+        self.process_id = process_id
+        self.fencing_token = fencing_token
+
+    def __str__(self) -> str:
+        return f"lease {self.fencing_token} of process {self.process_id!r} does not rule any more"
+
+
+class HandleNotVisible(Conflict):
+    code = "handle_not_visible"
+
+    def __init__(self, session_id: str, process_id: str) -> None:
+        super().__init__(session_id, process_id)
+        self.session_id = session_id
+        self.process_id = process_id
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} does not see process {self.process_id!r}"
+
+
+class HandleNotGranted(HandleNotVisible):
+    """What a scope does not see it cannot hand over; of the same request nothing was handed over."""
+
+    code = "handle_not_granted"
 
 
 class CommandFailed(SightlineError):

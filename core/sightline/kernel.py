@@ -35,7 +35,7 @@ from sightline.observation.port import SessionLoader
 from sightline.observation.replay import LiveReplayStore
 from sightline.observation.surroundings import Surroundings
 from sightline.observation.watching import Snapshot, watch
-from sightline.process.port import ProcessRegistry
+from sightline.process.port import ProcessRegistry, ProcessStore
 from sightline.queue.materializing import command_source_key
 from sightline.queue.model import (
     Batch,
@@ -82,7 +82,7 @@ _COMMAND_SECONDS = 60.0
 _AGENT_CLOSE_SECONDS = 5.0
 
 
-class KernelStore(TurnStore, SessionLoader, Protocol):
+class KernelStore(TurnStore, SessionLoader, ProcessStore, Protocol):
     """One database behind all ports of the kernel."""
 
     @property

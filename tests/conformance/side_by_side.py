@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sightline.kernel import KernelStore
 from sightline.queue.model import Boundary
@@ -18,6 +18,7 @@ from sightline.testing.clock import ManualClock
 
 __all__ = ["SideBySide"]
 
+_T = TypeVar("_T")
 _MEMORY_DISK = Path("/dev/shm")
 _WITHOUT_THEN = {
     "acquire_lease",
@@ -30,6 +31,9 @@ _WITHOUT_THEN = {
     "remember",
     "recall",
     "answers_to",
+    "acquire_process_lease",
+    "renew_process_lease",
+    "release_process_lease",
 }
 _STATUSES: tuple[Status | None, ...] = (None, "idle", "queued", "running", "waiting")
 
@@ -67,6 +71,16 @@ class SideBySide:
         memory, sqlite = self._runner.run(both())
         assert sqlite == memory
         return {session_id: state for session_id, state in zip(session_ids, memory, strict=False) if _is_there(state)}
+
+    def look(self, read: Callable[[KernelStore], Awaitable[_T]]) -> _T:
+        """Read both in the same way, compare, and return what was found."""
+
+        async def both() -> tuple[_T, _T]:
+            return await read(self.memory), await read(self.sqlite)
+
+        memory, sqlite = self._runner.run(both())
+        assert sqlite == memory
+        return memory
 
 
 async def _told(store: KernelStore, method: str, *args: Any, **kwargs: Any) -> tuple[object, ...]:

@@ -1,1 +1,1 @@
-"""Background processes: what a session may see of them."""
+"""Background processes: durable work that outlives the turn which began it, its log, and who sees and runs it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
+from sightline.errors import HandleNotVisible
 from sightline.process.model import HandleGrant, ProcessScope
-from sightline.process.rules import scopes_of, visible
+from sightline.process.rules import check_visible, scopes_of, visible
 
 
 def test_a_session_is_read_before_its_frame_and_alone_when_it_has_none() -> None:
@@ -37,3 +39,12 @@ def test_a_summary_is_a_handle_of_a_process_in_json() -> None:
         "descriptor": {},
         "definition": {"name": "countdown"},
     }
+
+
+def test_of_handles_that_are_named_the_first_that_does_not_show_is_told() -> None:
+    grants = [HandleGrant(process_id="a", status="running"), HandleGrant(process_id="b", status="completed")]
+    check_visible("s", [], [])
+    check_visible("s", ["b", "a"], grants)
+    with pytest.raises(HandleNotVisible) as refusal:
+        check_visible("s", ["a", "y", "x"], grants)
+    assert (refusal.value.session_id, refusal.value.process_id) == ("s", "y")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sightline.errors import InvalidInput, LeaseLost, SessionDeleted, SessionExists
 from sightline.observation.model import SessionState
+from sightline.process.rules import SESSION_DELETED
 from sightline.queue.model import BatchState
 from sightline.session.leasing import Lane, acquired, is_lost, renewed
 from sightline.session.model import (
@@ -21,6 +22,7 @@ from sightline.session.model import (
     Usage,
 )
 from sightline.session.rules import status_of
+from sightline.stores.memory.granting import end_grants
 from sightline.stores.memory.state import Session, State
 
 __all__ = [
@@ -100,8 +102,9 @@ def page_messages(state: State, session_id: str, before: str | None, limit: int)
     return MessagePage(page, page[0].message_id if page and end > len(page) else None)
 
 
-def delete_session(state: State, session_id: str) -> None:
+def delete_session(state: State, session_id: str, now: int) -> None:
     state.session(session_id)
+    end_grants(state, session_id, SESSION_DELETED, now)
     del state.sessions[session_id]
     state.deleted.add(session_id)
 

@@ -12,6 +12,7 @@ from sightline.queue.model import Batch, BatchState
 from sightline.queue.rules import End
 from sightline.session.leasing import Lane
 from sightline.session.model import Message, Request, SessionRecord
+from sightline.stores.memory.processes import Processes
 from sightline.turn.commit import CommitResult
 
 __all__ = ["Key", "Question", "Row", "Session", "Stamp", "State"]
@@ -113,13 +114,14 @@ class Session(Struct):
 
 
 class State:
-    """All sessions, the ids that are fenced, and the counters."""
+    """All sessions, the ids that are fenced, the counters, and all processes."""
 
     def __init__(self) -> None:
         self.sessions: dict[str, Session] = {}
         self.deleted: set[str] = set()
         self.sequence = 0
         self.touches = 0
+        self.processes = Processes()
 
     def session(self, session_id: str) -> Session:
         """Raises SessionNotFound, SessionDeleted."""

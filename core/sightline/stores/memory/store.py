@@ -7,9 +7,29 @@ ports want it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from sightline.clock import Clock
 from sightline.observation.model import SessionState
+from sightline.process.model import (
+    Appended,
+    ExternalRef,
+    GrantHolder,
+    GrantsEnded,
+    HandleGrant,
+    NewEvent,
+    NewGrant,
+    PendingWake,
+    ProcessBusy,
+    ProcessEvent,
+    ProcessLease,
+    ProcessPage,
+    ProcessRecord,
+    ProcessScope,
+    ProcessStatus,
+    Registered,
+    Registration,
+)
 from sightline.queue.model import Batch, Boundary, Cancellation, Claim, Draft, Enqueued, NothingClaimed
 from sightline.session.model import (
     LaneBusy,
@@ -23,7 +43,17 @@ from sightline.session.model import (
     SessionRecord,
     Status,
 )
-from sightline.stores.memory import batches, cancelling, claims, commits, journals, requests, sessions
+from sightline.stores.memory import (
+    batches,
+    cancelling,
+    claims,
+    commits,
+    granting,
+    journals,
+    processes,
+    requests,
+    sessions,
+)
 from sightline.stores.memory.state import State
 from sightline.turn.commit import CommitResult, TurnCommit
 from sightline.turn.requests import Asked
@@ -62,7 +92,7 @@ class MemoryStore:
         return sessions.page_messages(self._state, session_id, before, limit)
 
     async def delete_session(self, session_id: str, now: int, then: Callable[[None], None]) -> None:
-        sessions.delete_session(self._state, session_id)
+        sessions.delete_session(self._state, session_id, now)
         then(None)
 
     async def acquire_lease(
@@ -215,3 +245,126 @@ class MemoryStore:
 
     async def purge_requests(self, before: int, limit: int) -> int:
         return requests.purge_requests(self._state, before, limit)
+
+    # Processes
+
+    async def register_process(
+        self,
+        registration: Registration,
+        *,
+        grants: Sequence[NewGrant] = (),
+        now: int,
+        then: Callable[[Registered], None],
+    ) -> Registered:
+        registered = granting.register_process(self._state, registration, grants, now)
+        then(registered)
+        return registered
+
+    async def get_process(self, process_id: str) -> ProcessRecord:
+        return self._state.processes.process(process_id).record
+
+    async def list_processes(
+        self, *, limit: int, after: int | None, status: ProcessStatus | None = None, kind: str | None = None
+    ) -> ProcessPage:
+        return processes.list_processes(self._state.processes, limit, after, status, kind)
+
+    async def runnable_processes(
+        self, *, now: int, limit: int, after: str = "", host_profile_id: str | None = None
+    ) -> tuple[ProcessRecord, ...]:
+        return processes.runnable_processes(self._state.processes, now, limit, after, host_profile_id)
+
+    async def set_external_ref(
+        self, process_id: str, ref: ExternalRef, *, now: int, then: Callable[[ProcessRecord], None]
+    ) -> ProcessRecord:
+        record = processes.set_external_ref(self._state.processes, process_id, ref, now)
+        then(record)
+        return record
+
+    async def list_process_events(
+        self, process_id: str, *, after: int, limit: int, event_type: str | None = None
+    ) -> tuple[ProcessEvent, ...]:
+        return processes.list_process_events(self._state.processes, process_id, after, limit, event_type)
+
+    async def append_event(
+        self,
+        process_id: str,
+        event: NewEvent,
+        *,
+        now: int,
+        then: Callable[[Appended], None],
+        lease: ProcessLease | None = None,
+        seen_from: Sequence[ProcessScope] | None = None,
+    ) -> Appended:
+        result = processes.append_event(
+            self._state.processes, process_id, event, now=now, lease=lease, seen_from=seen_from
+        )
+        then(result)
+        return result
+
+    async def abandon_process(
+        self, process_id: str, *, found_by: str, now: int, then: Callable[[Appended], None]
+    ) -> Appended:
+        result = processes.abandon_process(self._state.processes, process_id, found_by, now)
+        then(result)
+        return result
+
+    async def acquire_process_lease(
+        self, process_id: str, *, owner_id: str, lease_token: str, now: int, ttl_ms: int
+    ) -> ProcessLease | ProcessBusy:
+        return processes.acquire_process_lease(self._state.processes, process_id, owner_id, lease_token, now, ttl_ms)
+
+    async def renew_process_lease(self, lease: ProcessLease, *, now: int, ttl_ms: int) -> ProcessLease:
+        return processes.renew_process_lease(self._state.processes, lease, now, ttl_ms)
+
+    async def release_process_lease(self, lease: ProcessLease, *, charge: bool = True) -> None:
+        processes.release_process_lease(self._state.processes, lease, charge)
+
+    async def grant_process(
+        self, process_id: str, scope: ProcessScope, descriptor: dict[str, Any], *, then: Callable[[HandleGrant], None]
+    ) -> HandleGrant:
+        granted = granting.grant_process(self._state, process_id, scope, descriptor)
+        then(granted)
+        return granted
+
+    async def revoke_process(self, process_id: str, scope: ProcessScope, *, then: Callable[[bool], None]) -> bool:
+        revoked = granting.revoke_process(self._state, process_id, scope)
+        then(revoked)
+        return revoked
+
+    async def transfer_grants(
+        self,
+        source: ProcessScope,
+        target: ProcessScope,
+        process_ids: Sequence[str],
+        *,
+        then: Callable[[tuple[HandleGrant, ...]], None],
+    ) -> tuple[HandleGrant, ...]:
+        moved = granting.transfer_grants(self._state, source, target, process_ids)
+        then(moved)
+        return moved
+
+    async def cancel_unreferenced(
+        self, scope: ProcessScope, keep: Sequence[str], *, reason: str, now: int, then: Callable[[GrantsEnded], None]
+    ) -> GrantsEnded:
+        ended = granting.cancel_unreferenced(self._state, scope, keep, reason, now)
+        then(ended)
+        return ended
+
+    async def end_grants(
+        self, session_id: str, *, reason: str, now: int, then: Callable[[GrantsEnded], None]
+    ) -> GrantsEnded:
+        ended = granting.end_grants(self._state, session_id, reason, now)
+        then(ended)
+        return ended
+
+    async def grants_of_process(self, process_id: str) -> tuple[GrantHolder, ...]:
+        return granting.grants_of_process(self._state, process_id)
+
+    async def list_live_handle_grants(self, scope: ProcessScope) -> Sequence[HandleGrant]:
+        return granting.list_grants(self._state, scope, live=True)
+
+    async def list_handle_grants(self, scope: ProcessScope) -> Sequence[HandleGrant]:
+        return granting.list_grants(self._state, scope, live=False)
+
+    async def pending_wakes(self, *, limit: int, after: int = 0) -> tuple[PendingWake, ...]:
+        return processes.pending_wakes(self._state.processes, limit, after)

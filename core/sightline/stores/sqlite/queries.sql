@@ -328,3 +328,87 @@ UPDATE requests SET ended_at_ms = :now WHERE session_id = :session_id AND turn_i
 DELETE FROM requests WHERE seq IN (
     SELECT seq FROM requests WHERE ended_at_ms IS NOT NULL AND ended_at_ms < :before ORDER BY ended_at_ms, request_id LIMIT :limit
 );
+
+-- name: lapse_process_leases
+-- No other owner lives (the file lock proves it), so nobody renews these any more. Who had them stays: an owner-bound
+-- process is abandoned on that evidence.
+UPDATE processes SET lease_expires_at_ms = 0 WHERE status = 'running' AND disposition <> 'externally_owned' AND lease_owner_id IS NOT NULL;
+
+-- name: insert_process
+INSERT INTO processes (process_id, registration_hash, kind, disposition, host_profile_id, registration, event_types,
+    created_at_ms, updated_at_ms)
+VALUES (:process_id, :registration_hash, :kind, :disposition, :host_profile_id, :registration, :event_types, :now, :now);
+
+-- name: get_process
+SELECT * FROM processes WHERE process_id = :process_id;
+
+-- name: update_process
+-- All that changes: what the record says, and who has the lease.
+UPDATE processes SET updated_at_ms = :updated, status = :status, output = :output, external_ref = :external_ref,
+    last_sequence = :last_sequence, attempts = :attempts, started_at_ms = :started, fencing = :fencing,
+    lease_owner_id = :owner_id, lease_token = :lease_token, lease_claimed_at_ms = :claimed, lease_expires_at_ms = :expires
+WHERE position = :position;
+
+-- name: list_processes
+SELECT * FROM processes WHERE position < :after ORDER BY position DESC LIMIT :limit;
+
+-- name: list_processes_by_status
+SELECT * FROM processes WHERE status = :status AND position < :after AND (:kind IS NULL OR kind = :kind)
+ORDER BY position DESC LIMIT :limit;
+
+-- name: list_processes_by_kind
+SELECT * FROM processes WHERE kind = :kind AND position < :after ORDER BY position DESC LIMIT :limit;
+
+-- name: runnable_processes
+-- By the index in the order of the page, or all that run would be sorted for each.
+SELECT * FROM processes INDEXED BY processes_runnable
+WHERE status = 'running' AND disposition <> 'externally_owned' AND process_id > :after
+    AND (lease_owner_id IS NULL OR lease_expires_at_ms <= :now) AND (:profile IS NULL OR host_profile_id = :profile)
+ORDER BY process_id LIMIT :limit;
+
+-- name: insert_process_event
+INSERT INTO process_events (process_id, sequence, event_type, replay_key, body)
+VALUES (:process_id, :sequence, :event_type, :replay_key, :body);
+
+-- name: process_event_by_key
+SELECT body FROM process_events WHERE process_id = :process_id AND replay_key = :replay_key;
+
+-- name: process_events
+SELECT body FROM process_events WHERE process_id = :process_id AND sequence > :after ORDER BY sequence LIMIT :limit;
+
+-- name: process_events_of_type
+SELECT body FROM process_events WHERE process_id = :process_id AND event_type = :event_type AND sequence > :after
+ORDER BY sequence LIMIT :limit;
+
+-- name: put_process_grant
+INSERT INTO process_grants (session_id, agent_frame_id, process_id, descriptor)
+VALUES (:session_id, :agent_frame_id, :process_id, :descriptor) ON CONFLICT DO UPDATE SET descriptor = excluded.descriptor;
+
+-- name: get_process_grant
+SELECT descriptor FROM process_grants
+WHERE session_id = :session_id AND agent_frame_id = :agent_frame_id AND process_id = :process_id;
+
+-- name: delete_process_grant
+DELETE FROM process_grants WHERE session_id = :session_id AND agent_frame_id = :agent_frame_id AND process_id = :process_id;
+
+-- name: grants_of_process
+SELECT session_id, agent_frame_id, descriptor FROM process_grants WHERE process_id = :process_id
+ORDER BY session_id, agent_frame_id;
+
+-- name: grants_of_scope
+SELECT processes.*, descriptor FROM process_grants JOIN processes USING (process_id)
+WHERE session_id = :session_id AND agent_frame_id = :agent_frame_id AND (NOT :live OR status = 'running')
+ORDER BY process_grants.process_id;
+
+-- name: granted_to_scope
+SELECT agent_frame_id, process_id FROM process_grants WHERE session_id = :session_id AND agent_frame_id = :agent_frame_id;
+
+-- name: granted_to_session
+SELECT agent_frame_id, process_id FROM process_grants WHERE session_id = :session_id;
+
+-- name: put_process_wake
+-- Asked for again it stays as it was.
+INSERT INTO process_wakes (process_id, wake_id, wake) VALUES (:process_id, :wake_id, :wake) ON CONFLICT DO NOTHING;
+
+-- name: pending_process_wakes
+SELECT position, wake FROM process_wakes WHERE position > :after ORDER BY position LIMIT :limit;

@@ -10,10 +10,30 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sightline.errors import StartupError, StoreUnavailable
 from sightline.observation.model import SessionState
+from sightline.process.model import (
+    Appended,
+    ExternalRef,
+    GrantHolder,
+    GrantsEnded,
+    HandleGrant,
+    NewEvent,
+    NewGrant,
+    PendingWake,
+    ProcessBusy,
+    ProcessEvent,
+    ProcessLease,
+    ProcessPage,
+    ProcessRecord,
+    ProcessScope,
+    ProcessStatus,
+    Registered,
+    Registration,
+)
+from sightline.process.rules import SESSION_DELETED, checked
 from sightline.queue.model import Batch, Boundary, Cancellation, Claim, Draft, Enqueued, NothingClaimed
 from sightline.queue.rules import check_draft, content_hash
 from sightline.session.model import (
@@ -28,7 +48,18 @@ from sightline.session.model import (
     SessionRecord,
     Status,
 )
-from sightline.stores.sqlite import batches, cancelling, claims, commits, journals, leases, requests, sessions
+from sightline.stores.sqlite import (
+    batches,
+    cancelling,
+    claims,
+    commits,
+    granting,
+    journals,
+    leases,
+    processes,
+    requests,
+    sessions,
+)
 from sightline.stores.sqlite.connection import (
     Connection,
     Lock,
@@ -94,6 +125,7 @@ class SqliteStore:
                 incarnation = int(first(writing, "bump_incarnation")[0])
                 run(writing, "void_claims")
                 run(writing, "void_leases")
+                run(writing, "lapse_process_leases")
                 writing.last_touch = first(writing, "last_touch")[0] or 0
             reading = connect(path, synchronous, read_only=True)
             opened.append(reading)
@@ -162,7 +194,12 @@ class SqliteStore:
         return await self._read(sessions.page_messages, session_id, before, limit)
 
     async def delete_session(self, session_id: str, now: int, then: Callable[[None], None]) -> None:
-        await self._writer.submit(lambda db: sessions.delete_session(db, session_id, now), then)
+        def work(db: Connection) -> None:
+            # Grants are made to sessions that are there: of another one, none is taken away.
+            granting.end_grants(db, session_id, SESSION_DELETED, now)
+            sessions.delete_session(db, session_id, now)
+
+        await self._writer.submit(work, then)
 
     async def acquire_lease(
         self, session_id: str, *, owner_id: str, lease_token: str, now: int, ttl_ms: int
@@ -316,3 +353,111 @@ class SqliteStore:
 
     async def purge_requests(self, before: int, limit: int) -> int:
         return await self._writer.submit(lambda db: requests.purge_requests(db, before, limit))
+
+    # Processes
+
+    async def register_process(
+        self,
+        registration: Registration,
+        *,
+        grants: Sequence[NewGrant] = (),
+        now: int,
+        then: Callable[[Registered], None],
+    ) -> Registered:
+        whole = checked(registration)
+        return await self._writer.submit(lambda db: granting.register_process(db, whole, grants, now), then)
+
+    async def get_process(self, process_id: str) -> ProcessRecord:
+        return await self._read(processes.get_process, process_id)
+
+    async def list_processes(
+        self, *, limit: int, after: int | None, status: ProcessStatus | None = None, kind: str | None = None
+    ) -> ProcessPage:
+        return await self._read(processes.list_processes, limit, after, status, kind)
+
+    async def runnable_processes(
+        self, *, now: int, limit: int, after: str = "", host_profile_id: str | None = None
+    ) -> tuple[ProcessRecord, ...]:
+        return await self._read(processes.runnable_processes, now, limit, after, host_profile_id)
+
+    async def set_external_ref(
+        self, process_id: str, ref: ExternalRef, *, now: int, then: Callable[[ProcessRecord], None]
+    ) -> ProcessRecord:
+        return await self._writer.submit(lambda db: processes.set_external_ref(db, process_id, ref, now), then)
+
+    async def list_process_events(
+        self, process_id: str, *, after: int, limit: int, event_type: str | None = None
+    ) -> tuple[ProcessEvent, ...]:
+        return await self._read(processes.list_process_events, process_id, after, limit, event_type)
+
+    async def append_event(
+        self,
+        process_id: str,
+        event: NewEvent,
+        *,
+        now: int,
+        then: Callable[[Appended], None],
+        lease: ProcessLease | None = None,
+        seen_from: Sequence[ProcessScope] | None = None,
+    ) -> Appended:
+        return await self._writer.submit(
+            lambda db: processes.append_event(db, process_id, event, now=now, lease=lease, seen_from=seen_from), then
+        )
+
+    async def abandon_process(
+        self, process_id: str, *, found_by: str, now: int, then: Callable[[Appended], None]
+    ) -> Appended:
+        return await self._writer.submit(lambda db: processes.abandon_process(db, process_id, found_by, now), then)
+
+    async def acquire_process_lease(
+        self, process_id: str, *, owner_id: str, lease_token: str, now: int, ttl_ms: int
+    ) -> ProcessLease | ProcessBusy:
+        return await self._writer.submit(
+            lambda db: processes.acquire_process_lease(db, process_id, owner_id, lease_token, now, ttl_ms)
+        )
+
+    async def renew_process_lease(self, lease: ProcessLease, *, now: int, ttl_ms: int) -> ProcessLease:
+        return await self._writer.submit(lambda db: processes.renew_process_lease(db, lease, now, ttl_ms))
+
+    async def release_process_lease(self, lease: ProcessLease, *, charge: bool = True) -> None:
+        await self._writer.submit(lambda db: processes.release_process_lease(db, lease, charge))
+
+    async def grant_process(
+        self, process_id: str, scope: ProcessScope, descriptor: dict[str, Any], *, then: Callable[[HandleGrant], None]
+    ) -> HandleGrant:
+        return await self._writer.submit(lambda db: granting.grant_process(db, process_id, scope, descriptor), then)
+
+    async def revoke_process(self, process_id: str, scope: ProcessScope, *, then: Callable[[bool], None]) -> bool:
+        return await self._writer.submit(lambda db: granting.revoke_process(db, process_id, scope), then)
+
+    async def transfer_grants(
+        self,
+        source: ProcessScope,
+        target: ProcessScope,
+        process_ids: Sequence[str],
+        *,
+        then: Callable[[tuple[HandleGrant, ...]], None],
+    ) -> tuple[HandleGrant, ...]:
+        return await self._writer.submit(lambda db: granting.transfer_grants(db, source, target, process_ids), then)
+
+    async def cancel_unreferenced(
+        self, scope: ProcessScope, keep: Sequence[str], *, reason: str, now: int, then: Callable[[GrantsEnded], None]
+    ) -> GrantsEnded:
+        return await self._writer.submit(lambda db: granting.cancel_unreferenced(db, scope, keep, reason, now), then)
+
+    async def end_grants(
+        self, session_id: str, *, reason: str, now: int, then: Callable[[GrantsEnded], None]
+    ) -> GrantsEnded:
+        return await self._writer.submit(lambda db: granting.end_grants(db, session_id, reason, now), then)
+
+    async def grants_of_process(self, process_id: str) -> tuple[GrantHolder, ...]:
+        return await self._read(granting.grants_of_process, process_id)
+
+    async def list_live_handle_grants(self, scope: ProcessScope) -> Sequence[HandleGrant]:
+        return await self._read(granting.list_grants, scope, live=True)
+
+    async def list_handle_grants(self, scope: ProcessScope) -> Sequence[HandleGrant]:
+        return await self._read(granting.list_grants, scope, live=False)
+
+    async def pending_wakes(self, *, limit: int, after: int = 0) -> tuple[PendingWake, ...]:
+        return await self._read(processes.pending_wakes, limit, after)

@@ -39,6 +39,10 @@ from sightline.testing.conformance import (
     leased_work,
     leases,
     payloads,
+    process_grants,
+    process_leases,
+    process_logs,
+    processes,
     queue_cancels,
     queue_claims,
     queue_enqueue,
@@ -82,6 +86,10 @@ STORE_CHECKS: tuple[StoreCheck, ...] = _checks_of(
     journals,
     requests,
     commands,
+    processes,
+    process_logs,
+    process_leases,
+    process_grants,
 )
 REPLAY_CHECKS: tuple[ReplayCheck, ...] = _checks_of(replay_log, replay_subscriptions, replay_races)
 

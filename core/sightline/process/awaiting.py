@@ -1,0 +1,81 @@
+"""Waiting for what a process logs: its end, or an event.
+
+Whoever waits may have missed what it waits for, so it looks once it is sure to be told of anything later: first it
+listens, then it looks. And being told is a hint only: the writer may be another program. So it looks again by itself,
+soon at first, then less often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from msgspec import UNSET
+
+from sightline.clock import Clock, within
+from sightline.process.model import AwaitOutput, ProcessEvent
+from sightline.process.port import ProcessReader
+
+__all__ = ["ProcessWaits"]
+
+_FIRST_DELAY = 0.025
+_LONGEST_DELAY = 1.0
+
+_T = TypeVar("_T")
+
+
+class ProcessWaits:
+    """On one event loop."""
+
+    def __init__(self, store: ProcessReader, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+
+    def changed(self, process_id: str) -> None:
+        """Something was logged. To be called for each event that was committed; a call that is left out delays."""
+        for waiting in self._waiting.get(process_id, ()):
+            if not waiting.done():
+                waiting.set_result(None)
+
+    async def end_of(self, process_id: str) -> AwaitOutput:
+        """What the process came to, once it has ended; at once if it has. May be cancelled at any time.
+
+        Raises ProcessNotFound, StoreUnavailable.
+        """
+
+        async def look() -> AwaitOutput | None:
+            output = (await self._store.get_process(process_id)).output
+            return None if output is UNSET else output
+
+        return await self._until(process_id, look)
+
+    async def next_event(self, process_id: str, after: int, event_type: str | None = None) -> ProcessEvent:
+        """The first event behind that sequence, of that type if one is named. May be cancelled at any time.
+
+        A process that has ended may log more, so its end does not end the wait. Raises ProcessNotFound,
+        StoreUnavailable.
+        """
+
+        async def look() -> ProcessEvent | None:
+            events = await self._store.list_process_events(process_id, after=after, limit=1, event_type=event_type)
+            return events[0] if events else None
+
+        return await self._until(process_id, look)
+
+    async def _until(self, process_id: str, look: Callable[[], Awaitable[_T | None]]) -> _T:
+        delay = _FIRST_DELAY
+        while True:
+            told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            listeners = self._waiting.setdefault(process_id, set())
+            listeners.add(told)
+            try:
+                found = await look()
+                if found is not None:
+                    return found
+                delay = _FIRST_DELAY if await within(self._clock, delay, told) else min(2 * delay, _LONGEST_DELAY)
+            finally:
+                listeners.discard(told)
+                if not listeners and self._waiting.get(process_id) is listeners:
+                    del self._waiting[process_id]
