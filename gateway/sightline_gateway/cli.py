@@ -13,7 +13,9 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from sightline.errors import StartupError
+from sightline.startup_errors import (
+    StartupError,
+)
 from sightline_gateway.settings import URL_VARIABLE, SettingsError, add_flags, gateway_url, resolve
 
 __all__ = ["main"]

@@ -29,9 +29,12 @@ import uvicorn
 from sightline.agents.forms import runs_in_thread
 from sightline.agents.loading import load_agent, tools_of
 from sightline.clock import SystemClock
-from sightline.errors import AgentNotLoadable, StartupError
 from sightline.kernel import Kernel, KernelStore, Limits
 from sightline.session.port import AttachmentStore
+from sightline.startup_errors import (
+    AgentNotLoadable,
+    StartupError,
+)
 from sightline.stores.attachment_files import FileAttachments
 from sightline.stores.memory import MemoryAttachments, MemoryStore
 from sightline.stores.replay_memory import MemoryReplayStore, ReplayBounds

@@ -10,7 +10,13 @@ import pytest
 from starlette.staticfiles import StaticFiles
 
 import sightline.errors
-from sightline.errors import SightlineError, StartupError, StoreUnavailable
+from sightline.errors import (
+    SightlineError,
+    StoreUnavailable,
+)
+from sightline.startup_errors import (
+    StartupError,
+)
 from sightline_gateway.app import OPERATIONS
 from sightline_gateway.http.operations import Operation
 from sightline_gateway.problems import CODES

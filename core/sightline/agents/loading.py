@@ -8,7 +8,9 @@ from typing import cast
 
 from sightline.agents.demo import demo, demo_tools
 from sightline.agents.forms import as_agent
-from sightline.errors import AgentNotLoadable
+from sightline.startup_errors import (
+    AgentNotLoadable,
+)
 from sightline.turn.agent import Agent
 from sightline.turn.commands import ToolSource
 

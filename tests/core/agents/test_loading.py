@@ -11,7 +11,9 @@ import pytest
 
 from sightline.agents.demo import demo
 from sightline.agents.loading import load_agent
-from sightline.errors import AgentNotLoadable
+from sightline.startup_errors import (
+    AgentNotLoadable,
+)
 
 MODULE = """
 import functools

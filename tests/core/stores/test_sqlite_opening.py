@@ -14,9 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from sightline.errors import LeaseLost, SchemaTooNew, StartupError, StoreLocked, StoreUnavailable, StoreUnusable
+from sightline.errors import (
+    LeaseLost,
+    StoreUnavailable,
+)
 from sightline.queue.model import BatchState
 from sightline.session.model import NewSession
+from sightline.startup_errors import (
+    SchemaTooNew,
+    StartupError,
+    StoreLocked,
+    StoreUnusable,
+)
 from sightline.stores.sqlite import SqliteStore, migrate
 from sightline.stores.sqlite.connection import Synchronous
 from sightline.stores.sqlite.rows import BATCH_COLUMNS

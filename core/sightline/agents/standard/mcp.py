@@ -17,7 +17,10 @@ from msgspec import Struct
 
 from sightline.agents.standard.tools import Tool, ToolFailed
 from sightline.clock import Clock, within
-from sightline.errors import ExtraMissing, ToolRefused
+from sightline.startup_errors import (
+    ExtraMissing,
+    ToolRefused,
+)
 from sightline.turn.agent import Turn
 from sightline.turn.tasks import retrieve
 

@@ -25,8 +25,10 @@ from sightline.agents.standard.model import (
     Used,
 )
 from sightline.agents.standard.threads import in_thread
-from sightline.errors import ExtraMissing
 from sightline.session.model import UsageFigures
+from sightline.startup_errors import (
+    ExtraMissing,
+)
 from sightline.turn.conversation import (
     AssistantMessage,
     AssistantPart,

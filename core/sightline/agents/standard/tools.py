@@ -17,7 +17,9 @@ import msgspec
 
 from sightline.agents.standard.model import ToolSpec
 from sightline.agents.standard.threads import in_thread
-from sightline.errors import ToolRefused
+from sightline.startup_errors import (
+    ToolRefused,
+)
 from sightline.turn.agent import Turn
 
 __all__ = ["Tool", "ToolFailed", "ToolRun", "checked", "tool"]

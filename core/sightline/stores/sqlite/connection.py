@@ -14,7 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Literal
 
-from sightline.errors import SchemaTooNew, StoreLocked, StoreUnusable
+from sightline.startup_errors import (
+    SchemaTooNew,
+    StoreLocked,
+    StoreUnusable,
+)
 from sightline.stores.sqlite.statements import MIGRATIONS
 
 __all__ = ["Connection", "Lock", "Synchronous", "connect", "migrate_schema", "transaction", "unusable"]

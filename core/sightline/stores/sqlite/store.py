@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sightline.errors import StartupError, StoreUnavailable
+from sightline.errors import (
+    StoreUnavailable,
+)
 from sightline.observation.model import SessionState
 from sightline.process.model import (
     Appended,
@@ -47,6 +49,9 @@ from sightline.session.model import (
     SessionPage,
     SessionRecord,
     Status,
+)
+from sightline.startup_errors import (
+    StartupError,
 )
 from sightline.stores.sqlite import (
     batches,

@@ -11,11 +11,13 @@ from msgspec import UNSET
 
 from sightline.agents.standard import Patience, StandardAgent, tool
 from sightline.agents.standard.model import ContextOverflow, Finish, ModelError, ModelTrouble, Reasoning, Text, Used
-from sightline.errors import ExtraMissing
 from sightline.observation.activities import RetryStatus
 from sightline.observation.events import TurnActivity
 from sightline.queue.model import DeliveryPolicy
 from sightline.session.model import Message, UsageFigures
+from sightline.startup_errors import (
+    ExtraMissing,
+)
 from sightline.testing.clock import settled
 from sightline.testing.models import Line, ScriptedModel, calling, saying
 from sightline.turn.conversation import (

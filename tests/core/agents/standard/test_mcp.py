@@ -19,9 +19,11 @@ from mcp.server.mcpserver.exceptions import ToolError
 from sightline.agents.standard import StandardAgent, ToolFailed, tool
 from sightline.agents.standard.mcp import McpConnection, McpServer, McpUnavailable
 from sightline.clock import Clock, SystemClock
-from sightline.errors import ExtraMissing
 from sightline.kernel import Kernel
 from sightline.session.model import Message
+from sightline.startup_errors import (
+    ExtraMissing,
+)
 from sightline.testing.models import ScriptedModel, calling, saying
 from sightline.turn.agent import Turn
 from tests.core.agents.standard import mcp_tools

@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from sightline.agents.standard.tools import Tool, ToolFailed, checked, tool
-from sightline.errors import ToolRefused
 from sightline.session.model import Message
+from sightline.startup_errors import (
+    ToolRefused,
+)
 from sightline.testing.clock import ManualClock
 from sightline.turn.agent import Turn
 
