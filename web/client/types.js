@@ -20,6 +20,7 @@
  * @property {string} [turn_id]
  * @property {string} [status]
  * @property {Failure} [error]
+ * @property {string} [agent_frame_id]  absent in the initial frame
  * @property {number} at_ms
  *
  * @typedef {object} InputMessage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +14,11 @@ Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class OpenAIServer:
-    """The n-th request gets the n-th answer. `requests` are the bodies of those that came."""
+    """The n-th request gets the n-th answer, or each what follows from it. `requests` are the bodies of those that
+    came.
+    """
 
-    answers: list[Answer]
+    answers: Sequence[Answer] | Callable[[dict[str, Any]], Answer]
     base_url: str = ""
     requests: list[dict[str, Any]] = field(default_factory=list)
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
@@ -27,12 +29,14 @@ class OpenAIServer:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             length = next(int(line[15:]) for line in head.splitlines() if line.lower().startswith("content-length:"))
             self.requests.append(json.loads(await reader.readexactly(length)))
-            await self.answers[len(self.requests) - 1](writer)
+            count, answers = len(self.requests), self.answers
+            answer = answers(self.requests[-1]) if callable(answers) else answers[count - 1]
+            await answer(writer)
             await writer.drain()
         except stalling:
             await reader.read()
             self.hung_up.set()
-        except ConnectionError:
+        except (ConnectionError, asyncio.IncompleteReadError):
             pass  # it had enough
         finally:
             writer.close()
@@ -44,7 +48,12 @@ class stalling(Exception):
 
 @asynccontextmanager
 async def openai_server(*answers: Answer) -> AsyncIterator[OpenAIServer]:
-    fake = OpenAIServer(list(answers))
+    async with openai_serving(OpenAIServer(answers)) as fake:
+        yield fake
+
+
+@asynccontextmanager
+async def openai_serving(fake: OpenAIServer) -> AsyncIterator[OpenAIServer]:
     server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     fake.base_url = f"http://127.0.0.1:{port}/v1"
