@@ -224,10 +224,7 @@ class Turn:
         The last call counts. Raises TypeError for what is no text.
         """
         self._refuse_when_over()
-        try:
-            self.new_frame = msgspec.convert({"reason": reason, "messages": tuple(messages)}, NewFrame)
-        except msgspec.ValidationError as error:
-            raise TypeError(f"a frame begins with (role, content): {error}") from None
+        self.new_frame = NewFrame.of(messages, reason)
 
     async def messages(self, newest: int = 50) -> tuple[Message, ...]:
         """The newest so many messages of the transcript, oldest first. This turn's input is not among them."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import UNSET, Struct, structs
 
 from sightline.observation.activities import Outcome
@@ -23,6 +24,14 @@ class NewFrame(Struct, frozen=True, kw_only=True):
 
     reason: str
     messages: tuple[tuple[Role, str], ...]
+
+    @classmethod
+    def of(cls, messages: Iterable[tuple[Role, str]], reason: str) -> NewFrame:
+        """Raises TypeError for what is no text."""
+        try:
+            return msgspec.convert({"reason": reason, "messages": tuple(messages)}, cls)
+        except msgspec.ValidationError as error:
+            raise TypeError(f"a frame begins with (role, content): {error}") from None
 
 
 class Said(Struct, frozen=True, kw_only=True):
