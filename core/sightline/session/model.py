@@ -8,6 +8,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 __all__ = [
     "INITIAL_FRAME",
+    "AgentFrame",
     "Attachment",
     "Failure",
     "LaneBusy",
@@ -81,6 +82,18 @@ class Usage(Struct, frozen=True):
 
     totals: UsageFigures = UsageFigures()
     by_model: dict[str, UsageFigures] = field(default_factory=dict)
+
+
+class AgentFrame(Struct, frozen=True, kw_only=True):
+    """A stretch of a session in which one transcript grew. `reason`: `initial`, `continue_as`, `compaction`, or the
+    word of the agent that began it.
+    """
+
+    frame_id: str
+    previous_frame_id: str | None
+    reason: str
+    status: Literal["active", "superseded"]
+    created_at_ms: int
 
 
 class ReadView(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from sightline.session.model import (
     INITIAL_FRAME,
+    AgentFrame,
     Attachment,
     Message,
     PersistedState,
@@ -26,6 +27,7 @@ __all__ = [
     "add_figures",
     "add_usage",
     "attachment_of",
+    "frame_records",
     "in_frame",
     "media_type_of",
     "revision_of",
@@ -99,6 +101,21 @@ def in_frame(messages: Sequence[Message], frame_id: str) -> tuple[Message, ...]:
     """Those of the messages that are the frame's. They are the newest ones of what went before them."""
     name = UNSET if frame_id == INITIAL_FRAME else frame_id
     return tuple(message for message in messages if message.agent_frame_id == name)
+
+
+def frame_records(created_at_ms: int, begun: Sequence[tuple[str, str, int]]) -> tuple[AgentFrame, ...]:
+    """The frames of a session that was created then, of those that were begun in it: id, reason, when; in order."""
+    told = [(INITIAL_FRAME, INITIAL_FRAME, created_at_ms), *begun]
+    return tuple(
+        AgentFrame(
+            frame_id=frame_id,
+            previous_frame_id=told[index - 1][0] if index else None,
+            reason=reason,
+            status="active" if index == len(told) - 1 else "superseded",
+            created_at_ms=at_ms,
+        )
+        for index, (frame_id, reason, at_ms) in enumerate(told)
+    )
 
 
 def title_from(text: str) -> str:

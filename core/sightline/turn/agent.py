@@ -217,14 +217,19 @@ class Turn:
             self._correlation,
         )
 
-    def continue_as(self, messages: Iterable[tuple[Role, str]], *, reason: str = "continue_as") -> None:
+    def continue_as(
+        self, messages: Iterable[tuple[Role, str]], *, reason: str = "continue_as", task: str | None = None
+    ) -> None:
         """Begin another agent frame with the end of this turn, if it ends well: from then on these messages, as (role,
         content), are the transcript. What was before them stays in the store and can be paged back to.
+
+        With a `task` another turn follows that runs on it, as if somebody had sent it, behind the work that waits
+        already. It comes into the queue with this turn's end, once. Its id is `<id of the first turn>:agent-frame:<n>`.
 
         The last call counts. Raises TypeError for what is no text.
         """
         self._refuse_when_over()
-        self.new_frame = NewFrame.of(messages, reason)
+        self.new_frame = NewFrame.of(messages, reason, task)
 
     async def messages(self, newest: int = 50) -> tuple[Message, ...]:
         """The newest so many messages of the transcript, oldest first. This turn's input is not among them."""

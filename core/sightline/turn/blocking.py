@@ -119,10 +119,12 @@ class BlockingTurn:
         """See `Turn.error`."""
         self._hand_over(lambda: self._turn.error(message))
 
-    def continue_as(self, messages: Iterable[tuple[Role, str]], *, reason: str = "continue_as") -> None:
+    def continue_as(
+        self, messages: Iterable[tuple[Role, str]], *, reason: str = "continue_as", task: str | None = None
+    ) -> None:
         """See `Turn.continue_as`."""
-        frame = NewFrame.of(messages, reason)
-        self._hand_over(lambda: self._turn.continue_as(frame.messages, reason=frame.reason))
+        frame = NewFrame.of(messages, reason, task)
+        self._hand_over(lambda: self._turn.continue_as(frame.messages, reason=frame.reason, task=frame.task))
 
     def usage(self, model: str, figures: UsageFigures) -> None:
         """See `Turn.usage`."""

@@ -178,11 +178,13 @@ async def test_a_function_begins_another_frame_and_hears_at_once_what_is_none() 
     def agent(turn: BlockingTurn) -> None:
         with pytest.raises(TypeError, match="a frame begins with"):
             turn.continue_as([("nobody", "x")])  # type: ignore[list-item]
-        turn.continue_as(pair for pair in [("system", "so far"), ("user", "go on")])  # type: ignore[misc]
+        if turn.input[0].content == "go on":
+            return
+        turn.continue_as((pair for pair in [("system", "so far")]), task="go on")  # type: ignore[misc]
 
     async with asked(agent) as world:
-        view = await when(world, lambda view: view.status == "idle" and view.revision > 0)
-        assert [message.content for message in view.read_view.messages] == ["so far", "go on"]
+        view = await when(world, lambda view: view.revision > 1)
+        assert [message.content for message in view.read_view.messages][:2] == ["so far", "go on"]
 
 
 async def test_a_function_asks_people_and_its_thread_waits_with_the_turn() -> None:
