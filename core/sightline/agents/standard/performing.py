@@ -21,13 +21,14 @@ from msgspec import Struct, UnsetType
 from sightline.agents.standard.asking import Patience, ask
 from sightline.agents.standard.history import conversation
 from sightline.agents.standard.model import ModelClient, ModelRequest, ToolSpec
+from sightline.agents.standard.notebook import Notebook, Place
 from sightline.agents.standard.settings import Settings
 from sightline.agents.standard.tools import Tool, ToolFailed
 from sightline.errors import AttachmentNotFound, LeaseLost, StoreUnavailable
 from sightline.observation.activities import ErrorReported
 from sightline.queue.materializing import InputMessage
 from sightline.queue.rules import digest
-from sightline.session.model import Role, Usage
+from sightline.session.model import Role
 from sightline.turn.agent import Turn, TurnOver
 from sightline.turn.conversation import (
     AssistantMessage,
@@ -57,14 +58,12 @@ from sightline.turn.effects import (
 )
 from sightline.turn.machine import Step, step
 from sightline.turn.rules import error_text
-from sightline.turn.saving import NotRestorable, restore, save
 from sightline.turn.states import Ready, State, WaitingTools
 
 __all__ = ["Performance", "Window"]
 
 _log = logging.getLogger("sightline.agents.standard")
 
-_KEY = "machine"
 _ALLOW, _DENY = "allow", "deny"
 _MOST_OUTPUT = 1_000_000
 """Bytes of JSON. It goes into every later request, the journal and the transcript."""
@@ -87,17 +86,6 @@ class Window(Struct, frozen=True):
         return isinstance(self.tokens, int) and prompt_tokens >= self.tokens * self.compact_at
 
 
-class _Saved(Struct, frozen=True, kw_only=True):
-    """What an attempt leaves for the next. `began` is how many messages were there at the start; `heard` are digests
-    of the inputs that are part of the conversation.
-    """
-
-    machine: dict[str, Any]
-    began: int
-    heard: tuple[str, ...]
-    used: Usage
-
-
 class Performance:
     """One attempt at one turn."""
 
@@ -109,6 +97,7 @@ class Performance:
         self._settings = settings
         self._tools = tools
         self._patience = patience
+        self._notebook = Notebook(turn)
         self._began = 0
         self._heard: list[str] = []
         self._waiting: list[InputMessage] = []
@@ -145,10 +134,8 @@ class Performance:
             isinstance(effect, Done) for effect in stepped.effects
         ):
             # What a checkpoint brought is the turn's input from then on, and comes again with it.
-            saved = _Saved(
-                machine=save(stepped.state), began=self._began, heard=tuple(self._heard), used=self._turn.used
-            )
-            await self._turn.record(_KEY, saved)
+            place = Place(began=self._began, heard=tuple(self._heard), used=self._turn.used)
+            await self._notebook.write(stepped.state, place)
         return stepped.state, stepped.effects
 
     async def _compact(self, state: State) -> None:
@@ -180,16 +167,11 @@ class Performance:
 
     async def _resumed(self) -> Step | None:
         """Where an earlier attempt was, shown again; none when there is nothing to go on from."""
-        found = await self._turn.recorded(_KEY)
+        found = await self._notebook.read()
         if found is None:
             return None
-        try:
-            saved = msgspec.convert(found, _Saved)
-            resumed = restore(saved.machine)
-        except (NotRestorable, msgspec.ValidationError) as error:
-            _log.warning("turn %s begins anew: %s", self._turn.turn_id, error)
-            return None
-        self._began, self._heard = saved.began, list(saved.heard)
+        resumed, place = found
+        self._began, self._heard = place.began, list(place.heard)
         known = Counter(self._heard)
         for message in self._turn.input:
             mark = digest(message)
@@ -198,7 +180,7 @@ class Performance:
                 self._inputs.append(message)
             else:
                 self._waiting.append(message)
-        for model, figures in saved.used.by_model.items():
+        for model, figures in place.used.by_model.items():
             self._turn.usage(model, figures)
         await self._show_again(resumed.state)
         return resumed
