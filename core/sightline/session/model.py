@@ -78,10 +78,13 @@ class UsageFigures(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """What a session's model calls cost, in total and by model."""
+    """What a session's model calls cost, in total, by model, and by who made them and model. `by_source` is there once
+    a source was told.
+    """
 
     totals: UsageFigures = UsageFigures()
     by_model: dict[str, UsageFigures] = field(default_factory=dict)
+    by_source: dict[str, dict[str, UsageFigures]] | UnsetType = UNSET
 
 
 class AgentFrame(Struct, frozen=True, kw_only=True):

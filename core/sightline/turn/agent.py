@@ -209,9 +209,11 @@ class Turn:
         self._renew_correlation()
         return output
 
-    def usage(self, model: str, figures: UsageFigures) -> None:
-        """Account for a model call; the figures are added."""
-        self._used = add_usage(self._used, Usage(figures, {model: figures}))
+    def usage(self, model: str, figures: UsageFigures, *, source: str = "agent") -> None:
+        """Account for a model call; the figures are added, in total, to the model and to the source. `source`: who made
+        the call, where an agent wants to tell apart what it spends on what.
+        """
+        self._used = add_usage(self._used, Usage(figures, {model: figures}, {source: {model: figures}}))
         self._show(
             UsageReported(protocol_iteration=self._iteration, usage=figures, cumulative=self._used.totals),
             self._correlation,

@@ -126,9 +126,9 @@ class BlockingTurn:
         frame = NewFrame.of(messages, reason, task)
         self._hand_over(lambda: self._turn.continue_as(frame.messages, reason=frame.reason, task=frame.task))
 
-    def usage(self, model: str, figures: UsageFigures) -> None:
+    def usage(self, model: str, figures: UsageFigures, *, source: str = "agent") -> None:
         """See `Turn.usage`."""
-        self._hand_over(lambda: self._turn.usage(model, figures))
+        self._hand_over(lambda: self._turn.usage(model, figures, source=source))
 
     # What is answered
 

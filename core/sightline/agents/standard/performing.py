@@ -29,6 +29,7 @@ from sightline.observation.activities import ErrorReported
 from sightline.queue.materializing import InputMessage
 from sightline.queue.rules import digest
 from sightline.session.model import Role
+from sightline.session.rules import ledger_of
 from sightline.turn.agent import Turn, TurnOver
 from sightline.turn.conversation import (
     AssistantMessage,
@@ -143,7 +144,7 @@ class Performance:
         wish = SystemMessage(text=_SUMMARISE, transient=True)
         request = await self._request((*state.course.messages, wish), tools=False)
         effect_id = state.course.effect_id + 1
-        result = await ask(self._turn, self._client, request, self._patience, effect_id, aloud=False)
+        result = await ask(self._turn, self._client, request, self._patience, effect_id, aside="compaction")
         summary = AssistantMessage(parts=result.parts).text
         if result.outcome != "completed" or not summary:
             _log.warning("turn %s: the conversation is not compacted: %s", self._turn.turn_id, result.message)
@@ -180,8 +181,8 @@ class Performance:
                 self._inputs.append(message)
             else:
                 self._waiting.append(message)
-        for model, figures in place.used.by_model.items():
-            self._turn.usage(model, figures)
+        for source, model, figures in ledger_of(place.used):
+            self._turn.usage(model, figures, source=source)
         await self._show_again(resumed.state)
         return resumed
 

@@ -7,6 +7,7 @@ import pytest
 from sightline.agents.standard import Patience, StandardAgent
 from sightline.agents.standard.model import ModelTrouble
 from sightline.session.model import UsageFigures
+from sightline.session.rules import ledger_of
 from sightline.testing.models import ScriptedModel, saying
 from sightline.turn.conversation import SystemMessage, TextPart, UserMessage
 from tests.core.worlds import in_step, running, said, watch
@@ -39,6 +40,10 @@ async def test_a_conversation_that_fills_the_window_is_compacted_behind_the_turn
         assert (await said(world))[-2:] == [("user", "well"), ("assistant", "Yes?")]
         view = await world.view()
         assert view.usage.totals == UsageFigures(input_tokens=253, output_tokens=253, requests=4)
+        assert ledger_of(view.usage) == (
+            ("agent", "test:one", UsageFigures(input_tokens=168, output_tokens=168, requests=3)),
+            ("compaction", "test:one", UsageFigures(input_tokens=85, output_tokens=85, requests=1)),
+        )
         await in_step(world, watched)
         pages = (await world.kernel.page_messages("s")).messages
         assert [message.content for message in pages][:4] == ["hi", "Hello.", "hello", "Good day."]

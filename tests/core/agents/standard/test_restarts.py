@@ -11,7 +11,7 @@ import pytest
 from sightline.agents.standard import StandardAgent, tool
 from sightline.agents.standard.model import Finish, ModelEvent, ModelRequest, Text
 from sightline.queue.model import DeliveryPolicy
-from sightline.session.model import UsageFigures
+from sightline.session.model import Usage, UsageFigures
 from sightline.stores.memory import MemoryStore
 from sightline.testing.clock import ManualClock, settled
 from sightline.testing.models import Line, ScriptedModel, calling, saying
@@ -64,7 +64,8 @@ async def finished(store: MemoryStore, model: ScriptedModel, notes: Notes) -> li
         [_, (role, content)] = await said(world)
         assert (role, content) == ("assistant", "Noting. All noted.")
         view = await world.view()
-        assert view.usage.by_model["test:one"] == UsageFigures(input_tokens=9, output_tokens=9, requests=2)
+        used = UsageFigures(input_tokens=9, output_tokens=9, requests=2)
+        assert view.usage == Usage(used, {"test:one": used}, {"agent": {"test:one": used}})
         await in_step(world, watched)
         parts = view.read_view.messages[-1].parts
         assert isinstance(parts, list)
