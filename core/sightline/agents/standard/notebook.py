@@ -20,7 +20,7 @@ from sightline.turn.machine import Step
 from sightline.turn.saving import NotRestorable, restore, save
 from sightline.turn.states import State
 
-__all__ = ["Notebook", "Place"]
+__all__ = ["Notebook", "Place", "Summary"]
 
 _log = logging.getLogger("sightline.agents.standard")
 
@@ -29,14 +29,25 @@ _CHUNK = 32_768
 """Bytes of JSON: what is longer does not go into a head."""
 
 
+class Summary(Struct, frozen=True):
+    """What stands for the first `upto` messages where the model is told of them."""
+
+    upto: int = 0
+    text: str = ""
+
+
 class Place(Struct, frozen=True, kw_only=True):
-    """What an attempt leaves for the next besides the machine. `began` is how many messages were there at the start;
-    `heard` are digests of the inputs that are part of the conversation.
+    """What an attempt leaves for the next besides the machine. `began` is how many messages were there at the start,
+    `earlier` how many of them were those of earlier turns; `heard` are digests of the inputs that are part of the
+    conversation; `prompt_tokens` is the size of the newest request.
     """
 
     began: int
+    earlier: int
     heard: tuple[str, ...]
     used: Usage
+    prompt_tokens: int
+    summary: Summary
 
 
 class _Head(Struct, frozen=True, kw_only=True):
