@@ -48,6 +48,7 @@ from sightline.queue.model import (
 from sightline.queue.rules import check_draft
 from sightline.queue.runner import QueuedWorkPoke, QueuedWorkRunner
 from sightline.session.model import (
+    AgentFrame,
     Attachment,
     Failure,
     Message,
@@ -304,6 +305,13 @@ class Kernel:
         """The session now, with its newest `messages`. Raises SessionNotFound, SessionDeleted, StoreUnavailable."""
         async with self.opened(session_id) as handle:
             return await self.widen(handle.view, messages)
+
+    async def list_frames(self, session_id: str) -> tuple[AgentFrame, ...]:
+        """The session's agent frames, the current one last.
+
+        Raises SessionNotFound, SessionDeleted, StoreUnavailable.
+        """
+        return await self._store.list_frames(session_id)
 
     async def page_messages(self, session_id: str, *, before: str | None = None, limit: int = 50) -> MessagePage:
         """Older messages, page by page."""

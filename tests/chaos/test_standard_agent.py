@@ -71,7 +71,7 @@ def answering(request: dict[str, Any]) -> Answer:
 
 
 async def test_turns_of_a_standard_agent_end_once_whatever_dies(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    kills = max(3, pytestconfig.getoption("--kills") // 10)
+    kills: int = pytestconfig.getoption("--turn-kills")
     chance = Random(5)
     texts: list[str] = []
     (tmp_path / "noting.py").write_text(AGENT)

@@ -206,11 +206,31 @@ function updated(key, list, items, gone) {
  * @returns {Usage}
  */
 function addUsage(usage, delta) {
-  const byModel = new Map(Object.entries(usage.by_model));
-  for (const [model, figures] of Object.entries(delta.by_model ?? {})) {
-    byModel.set(model, addFigures(byModel.get(model) ?? {}, figures));
-  }
-  return { ...usage, totals: addFigures(usage.totals, delta.totals ?? {}), by_model: Object.fromEntries(byModel) };
+  const totals = addFigures(usage.totals, delta.totals ?? {});
+  const sum = { ...usage, totals, by_model: addModels(usage.by_model, delta.by_model ?? {}) };
+  return delta.by_source ? { ...sum, by_source: addSources(usage.by_source ?? {}, delta.by_source) } : sum;
+}
+
+/**
+ * @param {Record<string, Record<string, UsageFigures>>} sources
+ * @param {Record<string, Record<string, UsageFigures>>} delta
+ * @returns {Record<string, Record<string, UsageFigures>>}
+ */
+function addSources(sources, delta) {
+  const sum = new Map(Object.entries(sources));
+  for (const [source, models] of Object.entries(delta)) sum.set(source, addModels(sum.get(source) ?? {}, models));
+  return Object.fromEntries(sum);
+}
+
+/**
+ * @param {Record<string, UsageFigures>} models
+ * @param {Record<string, UsageFigures>} delta
+ * @returns {Record<string, UsageFigures>}
+ */
+function addModels(models, delta) {
+  const sum = new Map(Object.entries(models));
+  for (const [model, figures] of Object.entries(delta)) sum.set(model, addFigures(sum.get(model) ?? {}, figures));
+  return Object.fromEntries(sum);
 }
 
 /**

@@ -66,6 +66,7 @@
  * @typedef {object} Usage
  * @property {UsageFigures} totals
  * @property {Record<string, UsageFigures>} by_model
+ * @property {Record<string, Record<string, UsageFigures>>} [by_source]
  *
  * @typedef {object} BatchSummary
  * @property {string} batch_id

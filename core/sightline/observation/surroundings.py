@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from msgspec import structs
+
 from sightline.clock import Clock, SystemClock
 from sightline.ids import Ids, SystemIds
 from sightline.observation.fold import Fold
@@ -71,8 +73,8 @@ class LoadedRuntime:
     def usage_report(self) -> Usage:
         fold = self._fold()
         usage, live = fold.observation().usage, fold.live_usage
-        # Which model a running turn used is known when it is committed.
-        return usage if live == UsageFigures() else Usage(add_figures(usage.totals, live), usage.by_model)
+        # Who used which model in a running turn is known when it is committed.
+        return usage if live == UsageFigures() else structs.replace(usage, totals=add_figures(usage.totals, live))
 
     @property
     def tools(self) -> ToolRegistry:

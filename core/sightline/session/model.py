@@ -8,6 +8,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 __all__ = [
     "INITIAL_FRAME",
+    "AgentFrame",
     "Attachment",
     "Failure",
     "LaneBusy",
@@ -77,10 +78,25 @@ class UsageFigures(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """What a session's model calls cost, in total and by model."""
+    """What a session's model calls cost, in total, by model, and by who made them and model. `by_source` is there once
+    a source was told.
+    """
 
     totals: UsageFigures = UsageFigures()
     by_model: dict[str, UsageFigures] = field(default_factory=dict)
+    by_source: dict[str, dict[str, UsageFigures]] | UnsetType = UNSET
+
+
+class AgentFrame(Struct, frozen=True, kw_only=True):
+    """A stretch of a session in which one transcript grew. `reason`: `initial`, `continue_as`, `compaction`, or the
+    word of the agent that began it.
+    """
+
+    frame_id: str
+    previous_frame_id: str | None
+    reason: str
+    status: Literal["active", "superseded"]
+    created_at_ms: int
 
 
 class ReadView(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sightline.session.model import (
+    AgentFrame,
     Attachment,
     LaneBusy,
     MessagePage,
@@ -46,6 +47,13 @@ class SessionStore(Protocol):
         """The `limit` messages before the message id `before`; the newest without it.
 
         Raises SessionNotFound, SessionDeleted, and InvalidInput when `before` names no message of this session.
+        """
+        ...
+
+    async def list_frames(self, session_id: str) -> tuple[AgentFrame, ...]:
+        """The session's agent frames since it was created or reset, the initial one first and the current one last.
+
+        Raises SessionNotFound, SessionDeleted.
         """
         ...
 

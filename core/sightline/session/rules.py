@@ -10,10 +10,11 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from sightline.session.model import (
     INITIAL_FRAME,
+    AgentFrame,
     Attachment,
     Message,
     PersistedState,
@@ -26,13 +27,18 @@ __all__ = [
     "add_figures",
     "add_usage",
     "attachment_of",
+    "frame_records",
     "in_frame",
+    "ledger_of",
     "media_type_of",
     "revision_of",
     "status_of",
     "title_from",
     "usage_since",
 ]
+
+_Models = dict[str, UsageFigures]
+_Sources = dict[str, _Models] | UnsetType
 
 _TITLE_LENGTH = 80
 _PICTURES = (
@@ -68,21 +74,62 @@ def add_figures(left: UsageFigures, right: UsageFigures) -> UsageFigures:
 
 
 def add_usage(usage: Usage, delta: Usage) -> Usage:
-    """`usage` plus `delta`, model by model; neither is changed."""
-    by_model = dict(usage.by_model)
-    for model, figures in delta.by_model.items():
-        by_model[model] = add_figures(by_model.get(model, UsageFigures()), figures)
-    return Usage(add_figures(usage.totals, delta.totals), by_model)
+    """`usage` plus `delta`, source by source and model by model; neither is changed."""
+    return Usage(
+        add_figures(usage.totals, delta.totals),
+        _add_models(usage.by_model, delta.by_model),
+        _add_sources(usage.by_source, delta.by_source),
+    )
 
 
 def usage_since(before: Usage, after: Usage) -> Usage:
     """What `add_usage` adds to `before` to make it `after`."""
-    by_model = {
-        model: _subtract_figures(figures, before.by_model.get(model, UsageFigures()))
-        for model, figures in after.by_model.items()
-        if figures != before.by_model.get(model)
+    return Usage(
+        _subtract_figures(after.totals, before.totals),
+        _models_since(before.by_model, after.by_model),
+        _sources_since(before.by_source, after.by_source),
+    )
+
+
+def ledger_of(usage: Usage) -> tuple[tuple[str, str, UsageFigures], ...]:
+    """Its entries of which the source is known: source, model, figures."""
+    sources = {} if isinstance(usage.by_source, UnsetType) else usage.by_source
+    return tuple((source, model, figures) for source, models in sources.items() for model, figures in models.items())
+
+
+def _add_models(models: _Models, delta: _Models) -> _Models:
+    added = dict(models)
+    for model, figures in delta.items():
+        added[model] = add_figures(added.get(model, UsageFigures()), figures)
+    return added
+
+
+def _add_sources(sources: _Sources, delta: _Sources) -> _Sources:
+    if isinstance(delta, UnsetType):
+        return sources
+    added = {} if isinstance(sources, UnsetType) else dict(sources)
+    for source, models in delta.items():
+        added[source] = _add_models(added.get(source, {}), models)
+    return added
+
+
+def _models_since(before: _Models, after: _Models) -> _Models:
+    return {
+        model: _subtract_figures(figures, before.get(model, UsageFigures()))
+        for model, figures in after.items()
+        if figures != before.get(model)
     }
-    return Usage(_subtract_figures(after.totals, before.totals), by_model)
+
+
+def _sources_since(before: _Sources, after: _Sources) -> _Sources:
+    if isinstance(after, UnsetType) or after == before:
+        return UNSET
+    known = {} if isinstance(before, UnsetType) else before
+    return {
+        source: _models_since(known.get(source, {}), models)
+        for source, models in after.items()
+        if models != known.get(source)
+    }
 
 
 def _subtract_figures(left: UsageFigures, right: UsageFigures) -> UsageFigures:
@@ -99,6 +146,21 @@ def in_frame(messages: Sequence[Message], frame_id: str) -> tuple[Message, ...]:
     """Those of the messages that are the frame's. They are the newest ones of what went before them."""
     name = UNSET if frame_id == INITIAL_FRAME else frame_id
     return tuple(message for message in messages if message.agent_frame_id == name)
+
+
+def frame_records(created_at_ms: int, begun: Sequence[tuple[str, str, int]]) -> tuple[AgentFrame, ...]:
+    """The frames of a session that was created then, of those that were begun in it: id, reason, when; in order."""
+    told = [(INITIAL_FRAME, INITIAL_FRAME, created_at_ms), *begun]
+    return tuple(
+        AgentFrame(
+            frame_id=frame_id,
+            previous_frame_id=told[index - 1][0] if index else None,
+            reason=reason,
+            status="active" if index == len(told) - 1 else "superseded",
+            created_at_ms=at_ms,
+        )
+        for index, (frame_id, reason, at_ms) in enumerate(told)
+    )
 
 
 def title_from(text: str) -> str:

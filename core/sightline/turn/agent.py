@@ -209,25 +209,29 @@ class Turn:
         self._renew_correlation()
         return output
 
-    def usage(self, model: str, figures: UsageFigures) -> None:
-        """Account for a model call; the figures are added."""
-        self._used = add_usage(self._used, Usage(figures, {model: figures}))
+    def usage(self, model: str, figures: UsageFigures, *, source: str = "agent") -> None:
+        """Account for a model call; the figures are added, in total, to the model and to the source. `source`: who made
+        the call, where an agent wants to tell apart what it spends on what.
+        """
+        self._used = add_usage(self._used, Usage(figures, {model: figures}, {source: {model: figures}}))
         self._show(
             UsageReported(protocol_iteration=self._iteration, usage=figures, cumulative=self._used.totals),
             self._correlation,
         )
 
-    def continue_as(self, messages: Iterable[tuple[Role, str]], *, reason: str = "continue_as") -> None:
+    def continue_as(
+        self, messages: Iterable[tuple[Role, str]], *, reason: str = "continue_as", task: str | None = None
+    ) -> None:
         """Begin another agent frame with the end of this turn, if it ends well: from then on these messages, as (role,
         content), are the transcript. What was before them stays in the store and can be paged back to.
+
+        With a `task` another turn follows that runs on it, as if somebody had sent it, behind the work that waits
+        already. It comes into the queue with this turn's end, once. Its id is `<id of the first turn>:agent-frame:<n>`.
 
         The last call counts. Raises TypeError for what is no text.
         """
         self._refuse_when_over()
-        try:
-            self.new_frame = msgspec.convert({"reason": reason, "messages": tuple(messages)}, NewFrame)
-        except msgspec.ValidationError as error:
-            raise TypeError(f"a frame begins with (role, content): {error}") from None
+        self.new_frame = NewFrame.of(messages, reason, task)
 
     async def messages(self, newest: int = 50) -> tuple[Message, ...]:
         """The newest so many messages of the transcript, oldest first. This turn's input is not among them."""

@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 from sightline.clock import Clock
 from sightline.queue.materializing import InputMessage, TurnCause
-from sightline.session.model import Message, Policy, UsageFigures
+from sightline.session.model import Message, Policy, Role, UsageFigures
 from sightline.turn.agent import Turn, TurnOver, check_text
+from sightline.turn.composing import NewFrame
 
 __all__ = ["BlockingTurn"]
 
@@ -104,9 +105,30 @@ class BlockingTurn:
         """See `Turn.model_request`."""
         self._hand_over(self._turn.model_request)
 
-    def usage(self, model: str, figures: UsageFigures) -> None:
+    def retract(self) -> None:
+        """See `Turn.retract`."""
+        self._hand_over(self._turn.retract)
+
+    def retrying(self, reason: str, *, wait_seconds: float, attempt: int, max_attempts: int) -> None:
+        """See `Turn.retrying`."""
+        self._hand_over(
+            lambda: self._turn.retrying(reason, wait_seconds=wait_seconds, attempt=attempt, max_attempts=max_attempts)
+        )
+
+    def error(self, message: str) -> None:
+        """See `Turn.error`."""
+        self._hand_over(lambda: self._turn.error(message))
+
+    def continue_as(
+        self, messages: Iterable[tuple[Role, str]], *, reason: str = "continue_as", task: str | None = None
+    ) -> None:
+        """See `Turn.continue_as`."""
+        frame = NewFrame.of(messages, reason, task)
+        self._hand_over(lambda: self._turn.continue_as(frame.messages, reason=frame.reason, task=frame.task))
+
+    def usage(self, model: str, figures: UsageFigures, *, source: str = "agent") -> None:
         """See `Turn.usage`."""
-        self._hand_over(lambda: self._turn.usage(model, figures))
+        self._hand_over(lambda: self._turn.usage(model, figures, source=source))
 
     # What is answered
 

@@ -2,9 +2,9 @@
 
 In order, inside the transaction: the turn's stamp (a retry after an unknown outcome finds it and gets the first
 result), the session's head (nobody else committed meanwhile), the session lease (nobody else may commit now), the
-claims (they are still ours), then messages, usage, the end of the batches, the stamp, the end of the turn's journal
-and of what it asked, and the release of the lease. The stamp comes first, so that a retry whose claims are gone already
-still succeeds.
+claims (they are still ours), then messages, usage, the end of the batches, what is left to a turn that follows, the
+stamp, the end of the turn's journal and of what it asked, and the release of the lease. The stamp comes first, so that
+a retry whose claims are gone already still succeeds.
 
 A turn may have taken more than it knows: a claim at a checkpoint whose answer was lost. What it does not complete
 although it had taken it goes back to the queue as work of no turn. Left with the turn's id it would be taken for that
@@ -21,11 +21,19 @@ from typing import Protocol
 from msgspec import Struct
 
 from sightline.observation.activities import Outcome
-from sightline.queue.model import Completion
+from sightline.queue.model import Batch, Completion, Draft
 from sightline.queue.rules import digest
 from sightline.session.model import Message, SessionLease, Tools, Usage
 
-__all__ = ["CommitResult", "CommitStore", "FrameSwitch", "TurnCommit", "stamp_hash"]
+__all__ = ["CommitResult", "CommitStore", "FollowUp", "FrameSwitch", "TurnCommit", "stamp_hash"]
+
+
+class FollowUp(Struct, frozen=True, kw_only=True):
+    """Work that the turn leaves to the frame it began: open from the commit on, as that of the turn it names."""
+
+    turn_id: str
+    batch_id: str
+    draft: Draft
 
 
 class FrameSwitch(Struct, frozen=True, kw_only=True):
@@ -37,6 +45,7 @@ class FrameSwitch(Struct, frozen=True, kw_only=True):
     frame_id: str
     reason: str
     messages: tuple[Message, ...]
+    follow_up: FollowUp | None = None
 
 
 class TurnCommit(Struct, frozen=True, kw_only=True):
@@ -66,11 +75,14 @@ class TurnCommit(Struct, frozen=True, kw_only=True):
 
 
 class CommitResult(Struct, frozen=True, kw_only=True):
-    """Where the session stands after the commit; the same when the commit is repeated."""
+    """Where the session stands after the commit; the same when the commit is repeated. `follow_up` is what the turn
+    left, as it stands; none when that has ended by now.
+    """
 
     revision: int
     turn_index: int
     agent_frame_id: str
+    follow_up: Batch | None = None
 
 
 class CommitStore(Protocol):
@@ -112,4 +124,6 @@ def stamp_hash(commit: TurnCommit) -> str:
 def _frame_content(frame: FrameSwitch | None) -> list[object]:
     if frame is None:
         return []
-    return [frame.reason, [(message.role, message.content, message.parts or None) for message in frame.messages]]
+    said = [(message.role, message.content, message.parts or None) for message in frame.messages]
+    task = [] if frame.follow_up is None else [frame.follow_up.draft.payloads]
+    return [frame.reason, said, *task]

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import UNSET, Struct, structs
 
 from sightline.observation.activities import Outcome
 from sightline.queue.materializing import InputMessage
-from sightline.queue.model import Claim
+from sightline.queue.model import Claim, Draft, TextItem, TurnInput, TurnInputPayload
 from sightline.session.model import INITIAL_FRAME, Message, Role, Tools, Usage
 from sightline.session.rules import title_from
-from sightline.turn.commit import FrameSwitch, TurnCommit
-from sightline.turn.rules import assistant_message, gave_up, user_messages
+from sightline.turn.commit import FollowUp, FrameSwitch, TurnCommit
+from sightline.turn.rules import assistant_message, follow_up_turn, gave_up, user_messages
 
 __all__ = ["NewFrame", "Said", "command_commit", "frame_switch", "named_for", "turn_commit"]
 
 
 class NewFrame(Struct, frozen=True, kw_only=True):
-    """What an agent wants to go on with: messages as (role, content)."""
+    """What an agent wants to go on with: messages as (role, content), and what is to be done then."""
 
     reason: str
     messages: tuple[tuple[Role, str], ...]
+    task: str | None = None
+
+    @classmethod
+    def of(cls, messages: Iterable[tuple[Role, str]], reason: str, task: str | None) -> NewFrame:
+        """Raises TypeError for what is no text."""
+        if task == "":
+            raise TypeError("a task is a text that is not empty")
+        try:
+            return msgspec.convert({"reason": reason, "messages": tuple(messages), "task": task}, cls)
+        except msgspec.ValidationError as error:
+            raise TypeError(f"a frame begins with (role, content): {error}") from None
 
 
 class Said(Struct, frozen=True, kw_only=True):
@@ -86,13 +98,25 @@ def named_for(frame_id: str, messages: Sequence[Message]) -> tuple[Message, ...]
     return tuple(structs.replace(message, agent_frame_id=frame_id) for message in messages)
 
 
-def frame_switch(begun: NewFrame, *, frame_id: str, message_ids: Sequence[str], now: int) -> FrameSwitch:
-    """What an agent wants to go on with, as the messages of a frame of its own."""
+def frame_switch(
+    begun: NewFrame, claim: Claim, *, frame_id: str, message_ids: Sequence[str], batch_id: str, now: int
+) -> FrameSwitch:
+    """What an agent wants to go on with, as the messages of a frame of its own. `batch_id` is for its task."""
     messages = tuple(
         Message(message_id=message_id, role=role, content=content, at_ms=now)
         for (role, content), message_id in zip(begun.messages, message_ids, strict=True)
     )
-    return FrameSwitch(frame_id=frame_id, reason=begun.reason, messages=named_for(frame_id, messages))
+    return FrameSwitch(
+        frame_id=frame_id,
+        reason=begun.reason,
+        messages=named_for(frame_id, messages),
+        follow_up=None if begun.task is None else _follow_up(claim, begun.task, batch_id),
+    )
+
+
+def _follow_up(claim: Claim, task: str, batch_id: str) -> FollowUp:
+    draft = Draft(session_id=claim.session_id, payloads=(TurnInputPayload(TurnInput((TextItem(task),))),))
+    return FollowUp(turn_id=follow_up_turn(claim.turn_id), batch_id=batch_id, draft=draft)
 
 
 def command_commit(

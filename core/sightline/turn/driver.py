@@ -412,7 +412,14 @@ class TurnDriver:
         switch = None
         if turn.new_frame is not None:
             ids = [self._ids.new() for _ in turn.new_frame.messages]
-            switch = frame_switch(turn.new_frame, frame_id=self._ids.new(), message_ids=ids, now=now)
+            switch = frame_switch(
+                turn.new_frame,
+                running.claim,
+                frame_id=self._ids.new(),
+                message_ids=ids,
+                batch_id=self._ids.new(),
+                now=now,
+            )
         return turn_commit(
             running.claims,
             running.inputs,

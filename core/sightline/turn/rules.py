@@ -10,8 +10,9 @@ from msgspec import UNSET, UnsetType, structs
 from sightline.observation.activities import Outcome
 from sightline.queue.materializing import InputMessage
 from sightline.queue.model import Batch, BatchState, Claim
+from sightline.queue.rules import new_batch
 from sightline.session.model import INITIAL_FRAME, Failure, Message
-from sightline.turn.commit import TurnCommit
+from sightline.turn.commit import FollowUp, TurnCommit
 
 __all__ = [
     "GAVE_UP",
@@ -21,12 +22,15 @@ __all__ = [
     "ended_batches",
     "error_text",
     "failure_text",
+    "follow_up_batch",
+    "follow_up_turn",
     "frame_after",
     "gave_up",
     "user_messages",
 ]
 
 GAVE_UP = "engine_gave_up"
+_FOLLOW_UP = ":agent-frame:"
 
 
 def early_outcome(claim: Claim, max_attempts: int) -> Outcome | None:
@@ -95,6 +99,18 @@ def frame_after(commit: TurnCommit, frame_id: str) -> str:
     if commit.frame is not None:
         return commit.frame.frame_id
     return INITIAL_FRAME if commit.reset else frame_id
+
+
+def follow_up_batch(work: FollowUp, enqueue_seq: int, now: int) -> Batch:
+    """What a turn leaves, as the queue has it. No bound of the queue refuses it: its turn has ended well."""
+    batch = new_batch(work.draft, batch_id=work.batch_id, enqueue_seq=enqueue_seq, now=now, cancelled=False)
+    return structs.replace(batch, turn_id=work.turn_id)
+
+
+def follow_up_turn(turn_id: str) -> str:
+    """The id of the turn that goes on in the frame which this turn began: the first one's, and how many came since."""
+    root, _, count = turn_id.rpartition(_FOLLOW_UP)
+    return f"{root}{_FOLLOW_UP}{int(count) + 1}" if root and count.isdecimal() else f"{turn_id}{_FOLLOW_UP}1"
 
 
 _ENDS = {

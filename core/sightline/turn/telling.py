@@ -82,6 +82,7 @@ def turn_ended(
         Change(ended, turn_id),
         *_frame_switched(commit, result),
         _committed(commit, result, with_outcome=True),
+        *(() if result.follow_up is None else (queue_change("enqueued", (result.follow_up,)),)),
     )
 
 

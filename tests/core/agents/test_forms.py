@@ -18,7 +18,7 @@ from sightline.stores.memory import MemoryStore
 from sightline.testing.clock import ManualClock, settled
 from sightline.turn.agent import Agent, Turn, TurnOver
 from sightline.turn.blocking import BlockingTurn
-from tests.core.worlds import World, draft, running
+from tests.core.worlds import World, draft, running, watch
 
 pytestmark = pytest.mark.anyio
 
@@ -155,6 +155,36 @@ async def test_a_function_says_and_asks_all_that_a_turn_offers() -> None:
         assert [part["type"] for part in message.parts or []] == ["reasoning", "text", "tool_call", "text"]
         assert message.content == "I know 0 messages; 1 1 False s"
         assert (await world.view()).usage.totals.input_tokens == 3
+
+
+async def test_a_function_takes_back_what_it_said_and_tells_of_trouble() -> None:
+    def agent(turn: BlockingTurn) -> None:
+        turn.model_request()
+        turn.text("nonsense")
+        turn.retract()
+        turn.retrying("nonsense", wait_seconds=0.5, attempt=2, max_attempts=3)
+        turn.error("it was nonsense")
+        turn.text("sense")
+
+    async with running(as_agent(agent)) as world:
+        watched = await watch(world)
+        await world.send("question")
+        assert (await answered(world)).content == "sense"
+        told = watched.told
+        assert told.index("retracted") < told.index("retry_status") < told.index("error")
+
+
+async def test_a_function_begins_another_frame_and_hears_at_once_what_is_none() -> None:
+    def agent(turn: BlockingTurn) -> None:
+        with pytest.raises(TypeError, match="a frame begins with"):
+            turn.continue_as([("nobody", "x")])  # type: ignore[list-item]
+        if turn.input[0].content == "go on":
+            return
+        turn.continue_as((pair for pair in [("system", "so far")]), task="go on")  # type: ignore[misc]
+
+    async with asked(agent) as world:
+        view = await when(world, lambda view: view.revision > 1)
+        assert [message.content for message in view.read_view.messages][:2] == ["so far", "go on"]
 
 
 async def test_a_function_asks_people_and_its_thread_waits_with_the_turn() -> None:

@@ -74,7 +74,8 @@ texts = st.sampled_from(("word ", "", "\n", "Grüße", "🌍\u2028", '"\\'))
 counts = st.integers(0, 9)
 values: st.SearchStrategy[Any] = st.sampled_from((None, True, 3, "text", {"x": [1, {"y": None}]}, []))
 figures = st.builds(UsageFigures, counts, counts, counts, counts, counts)
-usages = st.builds(Usage, figures, st.dictionaries(names, figures, max_size=2))
+models = st.dictionaries(names, figures, max_size=2)
+usages = st.builds(Usage, figures, models, st.one_of(st.just(UNSET), st.dictionaries(names, models, max_size=2)))
 messages = st.builds(
     Message,
     message_id=st.uuids().map(str),

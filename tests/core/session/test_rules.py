@@ -8,13 +8,24 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from sightline.session.model import Attachment, Usage, UsageFigures
-from sightline.session.rules import add_figures, add_usage, attachment_of, media_type_of, status_of, title_from
+from sightline.session.rules import (
+    add_figures,
+    add_usage,
+    attachment_of,
+    ledger_of,
+    media_type_of,
+    status_of,
+    title_from,
+    usage_since,
+)
 
 counts = st.integers(0, 10**12)
 figures = st.builds(UsageFigures, counts, counts, counts, counts, counts)
-usages = st.builds(Usage, figures, st.dictionaries(st.sampled_from("abc"), figures))
+models = st.dictionaries(st.sampled_from("abc"), figures)
+usages = st.builds(Usage, figures, models, st.just(UNSET) | st.dictionaries(st.sampled_from("xyz"), models))
 
 
 def test_somebody_who_is_asked_comes_before_a_turn_a_turn_before_the_queue() -> None:
@@ -40,8 +51,24 @@ def test_usage_adds_up_in_any_grouping(first: Usage, second: Usage, third: Usage
 def test_nothing_added_changes_nothing(usage: Usage) -> None:
     before = dict(usage.by_model)
     assert add_usage(usage, Usage()) == usage
-    add_usage(usage, Usage(UsageFigures(1), {"a": UsageFigures(1), "new": UsageFigures(1)}))
+    one = {"a": UsageFigures(1), "new": UsageFigures(1)}
+    ledger = ledger_of(usage)
+    add_usage(usage, Usage(UsageFigures(1), one, {"x": one, "new": one}))
     assert usage.by_model == before
+    assert ledger_of(usage) == ledger
+
+
+@given(usages, usages)
+def test_what_was_added_can_be_told(usage: Usage, delta: Usage) -> None:
+    after = add_usage(usage, delta)
+    assert add_usage(usage, usage_since(usage, after)) == after
+
+
+def test_a_ledger_has_what_is_known_of_a_source() -> None:
+    one, two = UsageFigures(1), UsageFigures(2)
+    assert ledger_of(Usage(one, {"m": one})) == ()
+    usage = add_usage(Usage(one, {"m": one}, {"agent": {"m": one}}), Usage(two, {"m": two}, {"child:c": {"m": two}}))
+    assert ledger_of(add_usage(usage, usage)) == (("agent", "m", UsageFigures(2)), ("child:c", "m", UsageFigures(4)))
 
 
 def test_a_title_is_the_first_line_that_says_something() -> None:

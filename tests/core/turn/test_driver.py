@@ -132,7 +132,7 @@ async def test_turns_of_one_session_follow_each_other_and_those_of_others_run_be
 async def test_what_a_turn_used_is_added_to_the_session() -> None:
     async def spends(turn: Turn) -> None:
         turn.usage("m", UsageFigures(input_tokens=3, requests=1))
-        turn.usage("n", UsageFigures(output_tokens=4, requests=1))
+        turn.usage("n", UsageFigures(output_tokens=4, requests=1), source="child:c")
 
     async with running(spends) as world:
         await world.send("one")
@@ -140,6 +140,7 @@ async def test_what_a_turn_used_is_added_to_the_session() -> None:
         usage = (await world.view()).usage
         assert usage.totals == UsageFigures(input_tokens=6, output_tokens=8, requests=4)
         assert set(usage.by_model) == {"m", "n"}
+        assert usage.by_source == {"agent": {"m": usage.by_model["m"]}, "child:c": {"n": usage.by_model["n"]}}
 
 
 async def test_an_agent_can_read_what_was_said_before_its_turn() -> None:

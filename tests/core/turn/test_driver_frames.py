@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from sightline.kernel import Limits
 from sightline.queue.model import ResetSession
+from sightline.session.model import Message
 from sightline.stores.memory import MemoryStore
 from sightline.testing.clock import ManualClock, settled
 from sightline.turn.agent import AgentError, Turn
-from tests.core.worlds import in_step, running, said, watch
+from tests.core.worlds import World, in_step, running, said, watch
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +84,81 @@ async def test_another_process_sees_the_same_frame() -> None:
         await world.send("switch")
     async with running(agent, store=store, session_ids=()) as world:
         assert await said(world) == [("system", "so far: not much"), ("user", "go on")]
+
+
+async def relay(turn: Turn) -> None:
+    """Goes on twice, each time in another frame and with a task."""
+    turn.text(turn.turn_id.removeprefix(turn.turn_id.split(":")[0]) or "root")
+    step = turn.input[0].content
+    if step in ("one", "two"):
+        turn.continue_as([("system", f"after {step}")], task={"one": "two", "two": "three"}[step])
+
+
+async def test_a_turn_follows_on_the_task_and_another_on_its_task() -> None:
+    async with running(relay) as world:
+        watched = await watch(world)
+        await world.send("one")
+        await settled()
+        assert await said(world) == [("system", "after two"), ("user", "three"), ("assistant", ":agent-frame:2")]
+        view = await world.view()
+        assert (view.status, view.read_view.turn_index, view.queue) == ("idle", 3, ())
+        assert watched.told.count("enqueued") == 3
+        roots = {str(message.turn_id).split(":")[0] for message in await pages(world) if message.role == "user"}
+        assert len(roots) == 1
+        frames = await world.kernel.list_frames("s")
+        assert [(frame.reason, frame.status) for frame in frames] == [
+            ("initial", "superseded"),
+            ("continue_as", "superseded"),
+            ("continue_as", "active"),
+        ]
+        await in_step(world, watched)
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_commit_whose_answer_is_lost_leaves_its_task_once_and_tells_it_once(told: bool) -> None:
+    async with running(relay) as world:
+        watched = await watch(world)
+        world.faults.fail_after("commit", told=told)
+        await world.send("two")
+        world.clock.advance(10)
+        await settled()
+        assert await said(world) == [("system", "after two"), ("user", "three"), ("assistant", ":agent-frame:1")]
+        assert watched.told.count("enqueued") == 2
+        await in_step(world, watched)
+
+
+async def test_a_task_that_waits_is_a_turn_that_can_be_cancelled() -> None:
+    async with running(relay) as world:
+        gate = world.faults.hold_answer("commit")
+        await world.send("two")
+        [left] = await world.store.list_batches("s", pending_only=True, limit=10)
+        cancelled = await world.store.request_cancel(
+            "s", turn_id=str(left.turn_id), source_key=None, reason="no need", now=0, then=lambda _: None
+        )
+        gate.open()
+        assert cancelled.state == "cancel_requested"
+        await settled()
+        newest = (await world.view()).read_view.messages[-1]
+        assert (newest.turn_id, newest.status, newest.content) == (left.turn_id, "cancelled", "")
+
+
+async def test_a_task_is_run_by_whoever_comes_next() -> None:
+    store = MemoryStore(ManualClock())
+    async with running(relay, store=store) as world:
+        gate = world.faults.hold_answer("commit")
+        await world.send("two")
+        stopping = asyncio.create_task(world.kernel.stop())
+        await settled()
+        gate.open()
+        await stopping
+        [left] = await store.list_batches("s", pending_only=True, limit=10)
+    async with running(relay, store=store, session_ids=()) as world:
+        assert (await said(world))[-1] == ("assistant", ":agent-frame:1")
+        assert (await world.view()).read_view.messages[-1].turn_id == left.turn_id
+
+
+async def pages(world: World) -> tuple[Message, ...]:
+    return (await world.kernel.page_messages("s", limit=100)).messages
 
 
 @pytest.mark.parametrize("messages", [["text"], [("nobody", "x")], [("user", 7)]])

@@ -51,6 +51,16 @@ def test_restoring_gives_back_what_was_out_once(before: tuple[Input, ...]) -> No
     assert len(again.effects) == 1
 
 
+@pytest.mark.parametrize("kept", [0, 1, 2, 3])
+def test_messages_that_are_kept_elsewhere_come_back_in_front_of_the_others(kept: int) -> None:
+    taken = went(BEGIN, CALLS, TWO, LAST)
+    messages = taken.state.course.messages
+    assert len(messages) == 3
+    saved = save(taken.state, kept=kept)
+    assert len(saved["state"]["course"]["messages"]) == len(messages) - kept
+    assert restore(saved, messages[:kept]).state == taken.state
+
+
 def test_tools_that_have_answered_are_not_asked_again() -> None:
     again = restore(through_json(went(BEGIN, CALLS, TWO).state))
     assert again.effects == (ToolCalls(effect_id=2, iteration=1, calls=(call("b"),)),)

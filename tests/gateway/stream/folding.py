@@ -83,6 +83,10 @@ def _committed(view: Json, data: Json) -> None:
     usage["totals"] = _sum(usage["totals"], delta["totals"])
     for model, figures in delta["by_model"].items():
         usage["by_model"][model] = _sum(usage["by_model"].get(model, {}), figures)
+    for source, models in delta.get("by_source", {}).items():
+        ledger = usage.setdefault("by_source", {}).setdefault(source, {})
+        for model, figures in models.items():
+            ledger[model] = _sum(ledger.get(model, {}), figures)
     if "outcome" in data:
         view["live"] = None
 

@@ -32,7 +32,7 @@ class StandardAgent:
 
     `mcp`: servers whose tools it has too. `history`: how many messages of the transcript the model is told of.
     `context_window`: how many tokens the model takes. Where it is given, a conversation that fills `compact_at` of it
-    is put into a few words behind the turn, and goes on in a frame of its own.
+    is put into a few words, in the turn and behind it, and goes on in a frame of its own.
     """
 
     def __init__(

@@ -55,19 +55,19 @@ async def ask(
     patience: Patience,
     effect_id: int,
     *,
-    aloud: bool = True,
+    aside: str = "",
 ) -> ModelResult:
     """Make the request and show what comes, until it ends or there is no more patience. Cancelling ends it at once.
-    What is not asked `aloud` shows nothing but its cost and its trouble.
+    What is asked aside shows nothing but its cost and its trouble; `aside` is the name under which that is accounted.
 
     Trouble is an outcome. What is raised is a mistake of the client, or the turn's own end.
     """
-    if aloud:
+    if not aside:
         turn.model_request()
     attempt = 1
     while True:
         try:
-            return await _attempt(turn, client, request, patience.silence, effect_id, aloud)
+            return await _attempt(turn, client, request, patience.silence, effect_id, aside)
         except ContextOverflow as error:
             return ModelResult(effect_id=effect_id, outcome="context_overflow", message=str(error))
         except ModelTrouble as error:
@@ -76,7 +76,7 @@ async def ask(
                 return ModelResult(effect_id=effect_id, outcome="provider_error", message=sentence)
             attempt += 1
             pause = _pause(patience, attempt, error.retry_after, f"{turn.turn_id}:{effect_id}:{attempt}")
-            if aloud:
+            if not aside:
                 turn.retract()
             turn.retrying(str(error), wait_seconds=pause, attempt=attempt, max_attempts=patience.attempts)
             await turn.sleep(pause)
@@ -85,7 +85,7 @@ async def ask(
 
 
 async def _attempt(
-    turn: Turn, client: ModelClient, request: ModelRequest, silence: float, effect_id: int, aloud: bool
+    turn: Turn, client: ModelClient, request: ModelRequest, silence: float, effect_id: int, aside: str
 ) -> ModelResult:
     heard = turn.clock.monotonic()
 
@@ -96,13 +96,13 @@ async def _attempt(
             async for event in events:
                 heard = turn.clock.monotonic()
                 match event:
-                    case Text(text=text) if aloud:
+                    case Text(text=text) if not aside:
                         turn.text(text)
-                    case Reasoning(text=text) if aloud:
+                    case Reasoning(text=text) if not aside:
                         turn.reasoning(text)
                     case Used(figures=figures):
                         input_tokens = figures.input_tokens
-                        turn.usage(request.model, figures)
+                        turn.usage(request.model, figures, source=aside or "agent")
                     case Finish(parts=parts, reason=reason):
                         return ModelResult(effect_id=effect_id, outcome=reason, parts=parts, input_tokens=input_tokens)
                     case _:

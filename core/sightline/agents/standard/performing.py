@@ -16,18 +16,20 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from msgspec import Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from sightline.agents.standard.asking import Patience, ask
 from sightline.agents.standard.history import conversation
 from sightline.agents.standard.model import ModelClient, ModelRequest, ToolSpec
+from sightline.agents.standard.notebook import Notebook, Place, Summary
 from sightline.agents.standard.settings import Settings
 from sightline.agents.standard.tools import Tool, ToolFailed
 from sightline.errors import AttachmentNotFound, LeaseLost, StoreUnavailable
 from sightline.observation.activities import ErrorReported
 from sightline.queue.materializing import InputMessage
 from sightline.queue.rules import digest
-from sightline.session.model import Role, Usage
+from sightline.session.model import Role
+from sightline.session.rules import ledger_of
 from sightline.turn.agent import Turn, TurnOver
 from sightline.turn.conversation import (
     AssistantMessage,
@@ -51,20 +53,19 @@ from sightline.turn.effects import (
     Ending,
     Input,
     ModelCall,
+    ModelResult,
     Start,
     ToolCalls,
     ToolResults,
 )
 from sightline.turn.machine import Step, step
 from sightline.turn.rules import error_text
-from sightline.turn.saving import NotRestorable, restore, save
 from sightline.turn.states import Ready, State, WaitingTools
 
 __all__ = ["Performance", "Window"]
 
 _log = logging.getLogger("sightline.agents.standard")
 
-_KEY = "machine"
 _ALLOW, _DENY = "allow", "deny"
 _MOST_OUTPUT = 1_000_000
 """Bytes of JSON. It goes into every later request, the journal and the transcript."""
@@ -76,8 +77,8 @@ _SUMMARY = "What was before this, in short:"
 
 
 class Window(Struct, frozen=True):
-    """How many tokens the model takes, where that is known, and at which share of them the conversation is compacted
-    behind a turn.
+    """How many tokens the model takes, where that is known, and at which share of them the conversation is put into a
+    few words.
     """
 
     tokens: int | UnsetType
@@ -85,17 +86,6 @@ class Window(Struct, frozen=True):
 
     def is_filling(self, prompt_tokens: int) -> bool:
         return isinstance(self.tokens, int) and prompt_tokens >= self.tokens * self.compact_at
-
-
-class _Saved(Struct, frozen=True, kw_only=True):
-    """What an attempt leaves for the next. `began` is how many messages were there at the start; `heard` are digests
-    of the inputs that are part of the conversation.
-    """
-
-    machine: dict[str, Any]
-    began: int
-    heard: tuple[str, ...]
-    used: Usage
 
 
 class Performance:
@@ -109,24 +99,31 @@ class Performance:
         self._settings = settings
         self._tools = tools
         self._patience = patience
+        self._notebook = Notebook(turn)
         self._began = 0
+        self._earlier = 0
+        """How many messages are those of earlier turns."""
         self._heard: list[str] = []
         self._waiting: list[InputMessage] = []
         """Input of the turn that the restored conversation does not have: a checkpoint had taken it in last."""
         self._pictures: dict[str, bytes] = {}
         self._inputs: list[InputMessage] = []
         self._prompt_tokens = 0
-        """Of the newest request of this attempt."""
+        """Of the newest request."""
+        self._summary = Summary()
+        self._window = Window(UNSET, 1.0)
 
     async def run(self, history: int, window: Window) -> Ending:
         """See the turn through to its end. Raises what is no answer of a model or a tool."""
+        self._window = window
         begun = await self._resumed() or await self._started(history, window)
         state, effects = begun.state, begun.effects
         while True:
             for effect in effects:
                 match effect:
                     case Done(ending=ending):
-                        if ending.reason in ("finished", "max_turns") and window.is_filling(self._prompt_tokens):
+                        full = window.is_filling(self._prompt_tokens) or self._summary.upto
+                        if full and ending.reason in ("finished", "max_turns"):
                             await self._compact(state)
                         return ending
                     case Emit(activity=ErrorReported(message=message)):
@@ -145,33 +142,66 @@ class Performance:
             isinstance(effect, Done) for effect in stepped.effects
         ):
             # What a checkpoint brought is the turn's input from then on, and comes again with it.
-            saved = _Saved(
-                machine=save(stepped.state), began=self._began, heard=tuple(self._heard), used=self._turn.used
-            )
-            await self._turn.record(_KEY, saved)
+            await self._notebook.write(stepped.state, self._place())
         return stepped.state, stepped.effects
+
+    def _place(self) -> Place:
+        return Place(
+            began=self._began,
+            earlier=self._earlier,
+            heard=tuple(self._heard),
+            used=self._turn.used,
+            prompt_tokens=self._prompt_tokens,
+            summary=self._summary,
+        )
 
     async def _compact(self, state: State) -> None:
         """Have the conversation put into a few words, which the next turn begins with; this turn's own stay."""
-        wish = SystemMessage(text=_SUMMARISE, transient=True)
-        request = await self._request((*state.course.messages, wish), tools=False)
-        effect_id = state.course.effect_id + 1
-        result = await ask(self._turn, self._client, request, self._patience, effect_id, aloud=False)
-        summary = AssistantMessage(parts=result.parts).text
-        if result.outcome != "completed" or not summary:
-            _log.warning("turn %s: the conversation is not compacted: %s", self._turn.turn_id, result.message)
+        summary = await self._summarised(state.course.messages, state.course.effect_id + 1)
+        if not summary:
             return
         heard: list[tuple[Role, str]] = [
             ("system" if message.role == "system" else "user", message.content) for message in self._inputs
         ]
         self._turn.continue_as(
-            [("system", f"{_SUMMARY}\n\n{summary}"), *heard, ("assistant", self._turn.answer)], reason="compaction"
+            [("system", _in_short(summary)), *heard, ("assistant", self._turn.answer)], reason="compaction"
         )
+
+    async def _shorten(self, messages: tuple[ConversationMessage, ...], effect_id: int) -> bool:
+        """Have what was before the model's newest answer put into a few words, which stand for it from now on. False:
+        there was nothing to be put into words since the last time, or it failed.
+        """
+        newest = max((at for at, one in enumerate(messages) if isinstance(one, AssistantMessage)), default=0)
+        if not any(isinstance(one, AssistantMessage) for one in messages[self._summary.upto : newest]):
+            return False
+        text = await self._summarised(messages[:newest], effect_id)
+        if text:
+            self._summary = Summary(newest, text)
+        return bool(text)
+
+    async def _summarised(self, messages: tuple[ConversationMessage, ...], effect_id: int) -> str:
+        """The conversation in a few words of the model; none when it would not."""
+        wish = SystemMessage(text=_SUMMARISE, transient=True)
+        request = await self._request((*self._shortened(messages), wish), tools=False)
+        result = await ask(self._turn, self._client, request, self._patience, effect_id, aside="compaction")
+        summary = AssistantMessage(parts=result.parts).text
+        if result.outcome == "completed" and summary:
+            return summary
+        _log.warning("turn %s: the conversation is not compacted: %s", self._turn.turn_id, result.message)
+        return ""
+
+    def _shortened(self, messages: tuple[ConversationMessage, ...]) -> tuple[ConversationMessage, ...]:
+        """What the model is told instead: what is summed up in a few words, but what this turn is about as it is."""
+        upto = self._summary.upto
+        if not upto:
+            return messages
+        about = (one for one in messages[self._earlier : upto] if isinstance(one, SystemMessage | UserMessage))
+        return (SystemMessage(text=_in_short(self._summary.text), transient=True), *about, *messages[upto:])
 
     async def _started(self, history: int, window: Window) -> Step:
         before = conversation(await self._turn.messages(history)) if history else ()
         messages = (*before, *self._hear(self._turn.input, transient=False))
-        self._began = len(messages)
+        self._earlier, self._began = len(before), len(messages)
         begun = step(
             Ready(), Start(messages=messages, max_turns=self._settings.max_turns, context_window=window.tokens)
         )
@@ -180,16 +210,12 @@ class Performance:
 
     async def _resumed(self) -> Step | None:
         """Where an earlier attempt was, shown again; none when there is nothing to go on from."""
-        found = await self._turn.recorded(_KEY)
+        found = await self._notebook.read()
         if found is None:
             return None
-        try:
-            saved = msgspec.convert(found, _Saved)
-            resumed = restore(saved.machine)
-        except (NotRestorable, msgspec.ValidationError) as error:
-            _log.warning("turn %s begins anew: %s", self._turn.turn_id, error)
-            return None
-        self._began, self._heard = saved.began, list(saved.heard)
+        resumed, place = found
+        self._began, self._earlier, self._heard = place.began, place.earlier, list(place.heard)
+        self._prompt_tokens, self._summary = place.prompt_tokens, place.summary
         known = Counter(self._heard)
         for message in self._turn.input:
             mark = digest(message)
@@ -198,8 +224,8 @@ class Performance:
                 self._inputs.append(message)
             else:
                 self._waiting.append(message)
-        for model, figures in saved.used.by_model.items():
-            self._turn.usage(model, figures)
+        for source, model, figures in ledger_of(place.used):
+            self._turn.usage(model, figures, source=source)
         await self._show_again(resumed.state)
         return resumed
 
@@ -241,8 +267,11 @@ class Performance:
     async def _performed(self, effect: ModelCall | ToolCalls | Checkpoint) -> AsyncGenerator[Input]:
         match effect:
             case ModelCall():
-                request = await self._request(effect.messages, tools=not effect.final)
-                result = await ask(self._turn, self._client, request, self._patience, effect.effect_id)
+                if self._window.is_filling(self._prompt_tokens):
+                    await self._shorten(effect.messages, effect.effect_id)
+                result = await self._asked(effect)
+                if result.outcome == "context_overflow" and await self._shorten(effect.messages, effect.effect_id):
+                    result = await self._asked(effect)
                 self._prompt_tokens = result.input_tokens if isinstance(result.input_tokens, int) else 0
                 yield result
             case ToolCalls():
@@ -258,6 +287,10 @@ class Performance:
                 came = (*self._waiting, *await self._turn.checkpoint())
                 self._waiting.clear()
                 yield CheckpointDelivery(effect_id=effect.effect_id, messages=self._hear(came, transient=True))
+
+    async def _asked(self, effect: ModelCall) -> ModelResult:
+        request = await self._request(self._shortened(effect.messages), tools=not effect.final)
+        return await ask(self._turn, self._client, request, self._patience, effect.effect_id)
 
     async def _request(self, messages: tuple[ConversationMessage, ...], *, tools: bool) -> ModelRequest:
         specs: tuple[ToolSpec, ...] = tuple(tool.spec for tool in self._tools.values()) if tools else ()
@@ -320,3 +353,7 @@ class Performance:
         if answer == _ALLOW:
             return
         raise ToolFailed("the call was not allowed" if answer == _DENY else f"the call was not allowed: {answer}")
+
+
+def _in_short(summary: str) -> str:
+    return f"{_SUMMARY}\n\n{summary}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from sightline.errors import ClaimExpired, HeadConflict, LeaseLost, TurnCommitConflict
+from sightline.queue.model import Batch
 from sightline.session.leasing import is_lost
 from sightline.session.model import SessionRecord
 from sightline.session.rules import add_usage
@@ -12,7 +13,7 @@ from sightline.stores.memory.requests import end_requests
 from sightline.stores.memory.sessions import release_lease
 from sightline.stores.memory.state import Row, Session, Stamp, State
 from sightline.turn.commit import CommitResult, TurnCommit, stamp_hash
-from sightline.turn.rules import batch_end, frame_after
+from sightline.turn.rules import batch_end, follow_up_batch, frame_after
 
 __all__ = ["commit_turn"]
 
@@ -24,7 +25,7 @@ def commit_turn(state: State, commit: TurnCommit) -> CommitResult:
     if stamp is not None:
         if stamp.hash != digest:
             raise TurnCommitConflict(commit.session_id, commit.turn_id)
-        return stamp.result
+        return structs.replace(stamp.result, follow_up=_found_follow_up(session, commit))
     if session.record.revision != commit.expected_revision:
         raise HeadConflict(commit.session_id, commit.expected_revision, session.record.revision)
     if commit.lease is not None and is_lost(session.lane, commit.lease):
@@ -42,10 +43,12 @@ def commit_turn(state: State, commit: TurnCommit) -> CommitResult:
     if commit.reset:
         session.messages.clear()
         session.frame_start = 0
+        session.frames.clear()
     session.messages.extend(commit.messages)
     if commit.frame is not None:
         session.frame_start = len(session.messages)
         session.messages.extend(commit.frame.messages)
+        session.frames.append((commit.frame.frame_id, commit.frame.reason, commit.now))
     session.record = _advanced(session, commit)
     session.touched = state.touch()
     result = CommitResult(
@@ -56,7 +59,24 @@ def commit_turn(state: State, commit: TurnCommit) -> CommitResult:
     session.stamps[commit.turn_id] = Stamp(digest, commit.outcome.status, result)
     if commit.lease is not None:
         release_lease(state, commit.lease)
-    return result
+    return structs.replace(result, follow_up=_queue_follow_up(state, session, commit))
+
+
+def _queue_follow_up(state: State, session: Session, commit: TurnCommit) -> Batch | None:
+    work = None if commit.frame is None else commit.frame.follow_up
+    if work is None:
+        return None
+    state.sequence += 1
+    batch = follow_up_batch(work, state.sequence, commit.now)
+    session.rows[work.batch_id] = Row(batch)
+    return batch
+
+
+def _found_follow_up(session: Session, commit: TurnCommit) -> Batch | None:
+    """As it stands, if it has not ended."""
+    work = None if commit.frame is None else commit.frame.follow_up
+    rows = () if work is None else session.open_rows()
+    return next((row.batch for row in rows if work is not None and row.batch.turn_id == work.turn_id), None)
 
 
 def _held(session: Session, commit: TurnCommit) -> list[Row]:

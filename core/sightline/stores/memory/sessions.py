@@ -11,6 +11,7 @@ from sightline.queue.model import BatchState
 from sightline.session.leasing import Lane, acquired, is_lost, renewed
 from sightline.session.model import (
     INITIAL_FRAME,
+    AgentFrame,
     LaneBusy,
     MessagePage,
     NewSession,
@@ -21,7 +22,7 @@ from sightline.session.model import (
     Status,
     Usage,
 )
-from sightline.session.rules import status_of
+from sightline.session.rules import frame_records, status_of
 from sightline.stores.memory.granting import end_grants
 from sightline.stores.memory.state import Session, State
 
@@ -30,6 +31,7 @@ __all__ = [
     "create_session",
     "delete_session",
     "lane_of",
+    "list_frames",
     "list_sessions",
     "load_session",
     "page_messages",
@@ -100,6 +102,11 @@ def page_messages(state: State, session_id: str, before: str | None, limit: int)
             raise InvalidInput("before", "is no message of this session")
     page = tuple(messages[max(0, end - limit) : end])
     return MessagePage(page, page[0].message_id if page and end > len(page) else None)
+
+
+def list_frames(state: State, session_id: str) -> tuple[AgentFrame, ...]:
+    session = state.session(session_id)
+    return frame_records(session.record.created_at_ms, session.frames)
 
 
 def delete_session(state: State, session_id: str, now: int) -> None:

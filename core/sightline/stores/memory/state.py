@@ -92,6 +92,8 @@ class Session(Struct):
     messages: list[Message] = field(default_factory=list)
     frame_start: int = 0
     """How many messages are those of earlier agent frames."""
+    frames: list[tuple[str, str, int]] = field(default_factory=list)
+    """Agent frames behind the initial one: id, reason, when they began."""
     rows: dict[str, Row] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
     stamps: dict[str, Stamp] = field(default_factory=dict)

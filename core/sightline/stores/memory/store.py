@@ -32,6 +32,7 @@ from sightline.process.model import (
 )
 from sightline.queue.model import Batch, Boundary, Cancellation, Claim, Draft, Enqueued, NothingClaimed
 from sightline.session.model import (
+    AgentFrame,
     LaneBusy,
     LeaseRequest,
     MessagePage,
@@ -90,6 +91,9 @@ class MemoryStore:
 
     async def page_messages(self, session_id: str, *, before: str | None, limit: int) -> MessagePage:
         return sessions.page_messages(self._state, session_id, before, limit)
+
+    async def list_frames(self, session_id: str) -> tuple[AgentFrame, ...]:
+        return sessions.list_frames(self._state, session_id)
 
     async def delete_session(self, session_id: str, now: int, then: Callable[[None], None]) -> None:
         sessions.delete_session(self._state, session_id, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from sightline.errors import BatchNotFound, IdempotencyKeyReused, QueueFull
 from sightline.queue.model import Batch, Draft, Enqueued
@@ -19,6 +19,7 @@ __all__ = [
     "claimable_sessions",
     "enqueue",
     "get_batch",
+    "insert_batch",
     "list_batches",
     "next_due",
     "peek_claimable",
@@ -51,21 +52,7 @@ def enqueue(db: Connection, draft: Draft, fingerprint: str, batch_id: str, now: 
         raise QueueFull(session_id, max_open)
     db.touch()
     batch = new_batch(draft, batch_id=batch_id, enqueue_seq=0, now=now, cancelled=cancelled)
-    inserted = run(
-        db,
-        "insert_batch",
-        batch_id=batch_id,
-        session_id=session_id,
-        source_key=source_key,
-        state=batch.state,
-        delivery_policy=batch.delivery_policy,
-        slot_policy=batch.slot_policy,
-        merge_key=text(batch.merge_key),
-        available_at_ms=batch.available_at_ms,
-        now=now,
-        items=text(batch.items),
-        ended_at_ms=now if cancelled else None,
-    )
+    sequence = insert_batch(db, batch, ended_at_ms=now if cancelled else None)
     if source_key is not None:
         run(
             db,
@@ -76,7 +63,29 @@ def enqueue(db: Connection, draft: Draft, fingerprint: str, batch_id: str, now: 
             content_hash=fingerprint,
             batch_id=batch_id,
         )
-    return Enqueued(structs.replace(batch, enqueue_seq=inserted.lastrowid), replayed=False)
+    return Enqueued(structs.replace(batch, enqueue_seq=sequence), replayed=False)
+
+
+def insert_batch(db: Connection, batch: Batch, *, ended_at_ms: int | None) -> int:
+    """Write the row of a new batch; its sequence."""
+    inserted = run(
+        db,
+        "insert_batch",
+        batch_id=batch.batch_id,
+        session_id=batch.session_id,
+        source_key=None if batch.source_key is UNSET else batch.source_key,
+        turn_id=None if batch.turn_id is UNSET else batch.turn_id,
+        state=batch.state,
+        delivery_policy=batch.delivery_policy,
+        slot_policy=batch.slot_policy,
+        merge_key=text(batch.merge_key),
+        available_at_ms=batch.available_at_ms,
+        now=batch.enqueued_at_ms,
+        items=text(batch.items),
+        ended_at_ms=ended_at_ms,
+    )
+    assert inserted.lastrowid is not None, "a row was inserted"
+    return inserted.lastrowid
 
 
 def _replay(db: Connection, draft: Draft, fingerprint: str, key: sqlite3.Row, now: int) -> Enqueued:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from sightline.errors import ClaimExpired, HeadConflict, LeaseLost, TurnCommitConflict
+from sightline.queue.model import Batch
 from sightline.session.model import Usage
 from sightline.session.rules import add_usage
+from sightline.stores.sqlite.batches import insert_batch
 from sightline.stores.sqlite.connection import Connection
 from sightline.stores.sqlite.requests import end_requests
-from sightline.stores.sqlite.rows import decode, text
+from sightline.stores.sqlite.rows import batch_of, decode, text
 from sightline.stores.sqlite.sessions import absent
 from sightline.stores.sqlite.statements import first, run, run_all
 from sightline.turn.commit import CommitResult, TurnCommit
-from sightline.turn.rules import batch_end, frame_after
+from sightline.turn.rules import batch_end, follow_up_batch, frame_after
 
 __all__ = ["commit_turn"]
 
@@ -44,8 +46,13 @@ def _repeated(db: Connection, commit: TurnCommit, digest: str) -> CommitResult:
     stamp = first(db, "get_stamp", session_id=commit.session_id, turn_id=commit.turn_id)
     if stamp["hash"] != digest:
         raise TurnCommitConflict(commit.session_id, commit.turn_id)
+    work = None if commit.frame is None else commit.frame.follow_up
+    row = None if work is None else first(db, "batch_of_turn", session_id=commit.session_id, turn_id=work.turn_id)
     return CommitResult(
-        revision=stamp["revision"], turn_index=stamp["turn_index"], agent_frame_id=stamp["agent_frame_id"]
+        revision=stamp["revision"],
+        turn_index=stamp["turn_index"],
+        agent_frame_id=stamp["agent_frame_id"],
+        follow_up=None if row is None else batch_of(row),
     )
 
 
@@ -77,11 +84,20 @@ def _write_turn(db: Connection, commit: TurnCommit, head: sqlite3.Row, digest: s
     count, frame_start = head["message_count"], head["frame_start"]
     if commit.reset:
         run(db, "delete_messages", session_id=commit.session_id)
+        run(db, "delete_frames", session_id=commit.session_id)
         count = frame_start = 0
     messages = commit.messages
     if commit.frame is not None:
         frame_start = count + len(messages)
         messages = (*messages, *commit.frame.messages)
+        run(
+            db,
+            "insert_frame",
+            session_id=commit.session_id,
+            frame_id=commit.frame.frame_id,
+            reason=commit.frame.reason,
+            now=commit.now,
+        )
     rows = [
         {"session_id": commit.session_id, "seq": seq, "message_id": message.message_id, "body": text(message)}
         for seq, message in enumerate(messages, count + 1)
@@ -93,6 +109,7 @@ def _write_turn(db: Connection, commit: TurnCommit, head: sqlite3.Row, digest: s
         revision=head["revision"] + step,
         turn_index=0 if commit.reset else head["turn_index"] + step,
         agent_frame_id=frame_after(commit, head["agent_frame_id"]),
+        follow_up=_queue_follow_up(db, commit),
     )
     usage = head["usage"]
     run(
@@ -110,7 +127,8 @@ def _write_turn(db: Connection, commit: TurnCommit, head: sqlite3.Row, digest: s
         title=commit.title,
         now=commit.now,
         touched=db.touch(),
-        closed=sum(len(completion.batch_ids) for completion in commit.completions),
+        closed=sum(len(completion.batch_ids) for completion in commit.completions)
+        - (0 if result.follow_up is None else 1),
         release=commit.lease is not None,
     )
     run(
@@ -125,6 +143,14 @@ def _write_turn(db: Connection, commit: TurnCommit, head: sqlite3.Row, digest: s
         agent_frame_id=result.agent_frame_id,
     )
     return result
+
+
+def _queue_follow_up(db: Connection, commit: TurnCommit) -> Batch | None:
+    work = None if commit.frame is None else commit.frame.follow_up
+    if work is None:
+        return None
+    batch = follow_up_batch(work, 0, commit.now)
+    return structs.replace(batch, enqueue_seq=insert_batch(db, batch, ended_at_ms=None))
 
 
 _NO_USAGE = Usage()

@@ -98,6 +98,9 @@ DELETE FROM journal WHERE session_id = :session_id;
 -- name: delete_requests
 DELETE FROM requests WHERE session_id = :session_id;
 
+-- name: delete_frames
+DELETE FROM frames WHERE session_id = :session_id;
+
 -- name: delete_session
 -- Messages and stamps go with it.
 DELETE FROM sessions WHERE session_id = :session_id;
@@ -118,6 +121,12 @@ WHERE session_id = :session_id;
 -- name: insert_message
 INSERT INTO messages (session_id, seq, message_id, body) VALUES (:session_id, :seq, :message_id, :body);
 
+-- name: insert_frame
+INSERT INTO frames (session_id, frame_id, reason, created_at_ms) VALUES (:session_id, :frame_id, :reason, :now);
+
+-- name: list_frames
+SELECT frame_id, reason, created_at_ms FROM frames WHERE session_id = :session_id ORDER BY seq;
+
 -- name: delete_messages
 DELETE FROM messages WHERE session_id = :session_id;
 
@@ -128,9 +137,9 @@ SELECT seq, body FROM messages WHERE session_id = :session_id AND seq < :before 
 SELECT seq FROM messages WHERE session_id = :session_id AND message_id = :message_id;
 
 -- name: insert_batch
-INSERT INTO batches (batch_id, session_id, source_key, state, delivery_policy, slot_policy, merge_key, available_at_ms,
+INSERT INTO batches (batch_id, session_id, source_key, turn_id, state, delivery_policy, slot_policy, merge_key, available_at_ms,
     enqueued_at_ms, items, ended_at_ms)
-VALUES (:batch_id, :session_id, :source_key, :state, :delivery_policy, :slot_policy, :merge_key, :available_at_ms, :now,
+VALUES (:batch_id, :session_id, :source_key, :turn_id, :state, :delivery_policy, :slot_policy, :merge_key, :available_at_ms, :now,
     :items, :ended_at_ms);
 
 -- name: get_key

@@ -10,6 +10,7 @@ from sightline.observation.model import SessionState
 from sightline.session.leasing import Lane
 from sightline.session.model import (
     INITIAL_FRAME,
+    AgentFrame,
     MessagePage,
     NewSession,
     SessionEntry,
@@ -19,7 +20,7 @@ from sightline.session.model import (
     Tools,
     Usage,
 )
-from sightline.session.rules import status_of
+from sightline.session.rules import frame_records, status_of
 from sightline.stores.sqlite.connection import Connection
 from sightline.stores.sqlite.rows import batch_of, decode, message_of, record_of, request_of, text
 from sightline.stores.sqlite.statements import first, run
@@ -29,6 +30,7 @@ __all__ = [
     "create_session",
     "delete_session",
     "head_of",
+    "list_frames",
     "list_sessions",
     "load_session",
     "page_messages",
@@ -100,9 +102,24 @@ def page_messages(db: Connection, session_id: str, before: str | None, limit: in
     return MessagePage(page, page[0].message_id if more and page else None)
 
 
+def list_frames(db: Connection, session_id: str) -> tuple[AgentFrame, ...]:
+    created_at_ms = head_of(db, session_id)["created_at_ms"]
+    begun = [
+        (row["frame_id"], row["reason"], row["created_at_ms"]) for row in run(db, "list_frames", session_id=session_id)
+    ]
+    return frame_records(created_at_ms, begun)
+
+
 def delete_session(db: Connection, session_id: str, now: int) -> None:
     require_session(db, session_id)
-    for what in ("delete_batches", "delete_keys", "delete_journals", "delete_requests", "delete_session"):
+    for what in (
+        "delete_batches",
+        "delete_keys",
+        "delete_journals",
+        "delete_requests",
+        "delete_frames",
+        "delete_session",
+    ):
         run(db, what, session_id=session_id)
     run(db, "fence_session", session_id=session_id, now=now)
 

@@ -39,6 +39,7 @@ from sightline.process.rules import SESSION_DELETED, checked
 from sightline.queue.model import Batch, Boundary, Cancellation, Claim, Draft, Enqueued, NothingClaimed
 from sightline.queue.rules import check_draft, content_hash
 from sightline.session.model import (
+    AgentFrame,
     LaneBusy,
     LeaseRequest,
     MessagePage,
@@ -197,6 +198,9 @@ class SqliteStore:
 
     async def page_messages(self, session_id: str, *, before: str | None, limit: int) -> MessagePage:
         return await self._read(sessions.page_messages, session_id, before, limit)
+
+    async def list_frames(self, session_id: str) -> tuple[AgentFrame, ...]:
+        return await self._read(sessions.list_frames, session_id)
 
     async def delete_session(self, session_id: str, now: int, then: Callable[[None], None]) -> None:
         def work(db: Connection) -> None:

@@ -74,15 +74,20 @@ async def a_turn_that_never_ran_is_not_charged(store: KernelStore) -> None:
     assert (await store.get_batch("s", "s:work")).attempts == 1
 
 
+def _used(figures: UsageFigures, model: str) -> Usage:
+    return Usage(figures, {model: figures}, {"agent": {model: figures}})
+
+
 async def usage_adds_up_in_total_and_by_model(store: KernelStore) -> None:
     await new_session(store)
     figures = UsageFigures(input_tokens=1, output_tokens=2, cached_input_tokens=3, reasoning_tokens=4, requests=5)
     for revision, model in enumerate(("a", "b", "a")):
         await enqueue(store, str(revision))
-        await run_turn(store, revision=revision, turn=f"t{revision}", usage=Usage(figures, {model: figures}))
+        await run_turn(store, revision=revision, turn=f"t{revision}", usage=_used(figures, model))
     usage = (await store.load_session("s", 1)).record.usage
     assert usage.totals == UsageFigures(3, 6, 9, 12, 15)
     assert usage.by_model == {"a": UsageFigures(2, 4, 6, 8, 10), "b": figures}
+    assert usage.by_source == {"agent": usage.by_model}
 
 
 async def the_same_commit_again_gets_the_first_result_and_writes_nothing(store: KernelStore) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sightline.agents.standard import StandardAgent, tool
 from sightline.agents.standard.model import Finish, ModelEvent, ModelRequest, Text
 from sightline.queue.model import DeliveryPolicy
-from sightline.session.model import UsageFigures
+from sightline.session.model import Usage, UsageFigures
 from sightline.stores.memory import MemoryStore
 from sightline.testing.clock import ManualClock, settled
 from sightline.testing.models import Line, ScriptedModel, calling, saying
@@ -64,7 +64,8 @@ async def finished(store: MemoryStore, model: ScriptedModel, notes: Notes) -> li
         [_, (role, content)] = await said(world)
         assert (role, content) == ("assistant", "Noting. All noted.")
         view = await world.view()
-        assert view.usage.by_model["test:one"] == UsageFigures(input_tokens=9, output_tokens=9, requests=2)
+        used = UsageFigures(input_tokens=9, output_tokens=9, requests=2)
+        assert view.usage == Usage(used, {"test:one": used}, {"agent": {"test:one": used}})
         await in_step(world, watched)
         parts = view.read_view.messages[-1].parts
         assert isinstance(parts, list)
@@ -158,7 +159,11 @@ async def places_of_a_turn() -> int:
     return uncut.passed
 
 
-async def test_wherever_it_is_cut_off_it_ends_as_if_it_had_not_been() -> None:
+@pytest.mark.parametrize("chunk", [32_768, 1, 600])
+async def test_wherever_it_is_cut_off_it_ends_as_if_it_had_not_been(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.agents.standard.notebook._CHUNK", chunk)
     count = await places_of_a_turn()
     assert count > 15
     for place in range(count):
@@ -179,6 +184,36 @@ async def test_wherever_it_is_cut_off_it_ends_as_if_it_had_not_been() -> None:
             ], place
             assert sorted(cut.done) == ["a", "b", "c"], place
             await in_step(world, watched)
+
+
+class Scale(MemoryStore):
+    """Weighs what is written into journals."""
+
+    weight = 0
+
+    async def remember(self, *args: Any, **options: Any) -> str:
+        self.weight += len(args[3])
+        return await super().remember(*args, **options)
+
+
+async def weight_of(calls: int) -> int:
+    @tool
+    async def read() -> str:
+        return "x" * 2_000
+
+    scripts = [calling(("read", {})) for _ in range(calls)]
+    model = ScriptedModel(*scripts, saying("Done."))
+    standard = StandardAgent(model="test:one", client=model, tools=[read], max_turns=1_000)
+    store = Scale(ManualClock())
+    async with running(standard, store=store) as world:
+        await world.send("go")
+        assert (await said(world))[-1] == ("assistant", "Done.")
+    return store.weight
+
+
+async def test_what_is_written_down_grows_with_the_conversation_and_not_with_its_square() -> None:
+    some, more = await weight_of(100), await weight_of(400)
+    assert more < 5 * some
 
 
 async def test_what_a_checkpoint_took_in_is_heard_once(store: MemoryStore) -> None:
