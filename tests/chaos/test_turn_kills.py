@@ -1,4 +1,4 @@
-"""SIGKILL between any two effects of a turn: it ends with one commit, and what was known to be done is not done again."""
+"""SIGKILL between any two effects of a turn: it ends with one commit, and what was noted as done is not done again."""
 
 from __future__ import annotations
 

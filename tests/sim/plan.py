@@ -237,8 +237,8 @@ Event = Stop | StepClock | Outage
 class Plan(Struct, frozen=True, kw_only=True):
     """One world. Times are seconds of the loop's time.
 
-    `poll`, `lease`, `retention`, `turn_timeout` and `flush_window` are the kernels' limits. `landing`: what share of the calls that are on their way
-    when their caller is killed reach the store all the same.
+    `poll`, `lease`, `retention`, `turn_timeout` and `flush_window` are the kernels' limits. `landing`: what share of
+    the calls that are on their way when their caller is killed reach the store all the same.
     """
 
     seed: int
