@@ -68,6 +68,7 @@ class ProcessWork:
         clock: Clock,
         park: Callable[[], None],
         take_place: Callable[[], Awaitable[None]],
+        resume: Callable[[], None],
         logged: Callable[[Appended], None],
         lose: Callable[[], None],
     ) -> None:
@@ -78,6 +79,7 @@ class ProcessWork:
         self._waits = waits
         self._park = park
         self._take_place = take_place
+        self._resume = resume
         self._logged = logged
         self._lose = lose
         self.cancelled = False
@@ -150,10 +152,12 @@ class ProcessWork:
     async def _waiting(self) -> AsyncIterator[None]:
         self._park()
         try:
-            yield
-        except asyncio.CancelledError:
-            raise  # it goes on to clean up only
-        except BaseException:
+            try:
+                yield
+            except Exception:
+                await self._take_place()
+                raise
             await self._take_place()
+        except asyncio.CancelledError:
+            self._resume()  # to clean up, or because it has waited long enough: it goes on at once
             raise
-        await self._take_place()

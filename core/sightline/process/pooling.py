@@ -78,6 +78,10 @@ class Pool:
         self._found_again[process_id] = False
         return True
 
+    def is_parked(self, process_id: str) -> bool:
+        """Whether it waits, and holds no permit."""
+        return process_id in self._parked
+
     def park(self, process_id: str) -> None:
         """The process waits: its permit is free for others. Changes nothing for one that has ended or waits already."""
         if process_id in self._found_again:
@@ -98,6 +102,12 @@ class Pool:
         process_id = self._returning.popleft()
         self._parked.discard(process_id)
         return process_id
+
+    def resume(self, process_id: str) -> None:
+        """Its wait was cut short, and it goes on at once: one more than may is at work, until another ends or waits."""
+        self._parked.discard(process_id)
+        if process_id in self._returning:
+            self._returning.remove(process_id)
 
     def ended(self, process_id: str) -> bool:
         """Its run is over, and there is nothing left to do for it: whether it was found again meanwhile."""
@@ -120,7 +130,5 @@ class Pool:
         self._closed = True
 
     def _leave(self, process_id: str) -> bool:
-        self._parked.discard(process_id)
-        if process_id in self._returning:
-            self._returning.remove(process_id)
+        self.resume(process_id)
         return self._found_again.pop(process_id)

@@ -59,6 +59,10 @@ _PAGE = 256
 _CANCEL_GRACE = 5.0
 """Seconds an engine gets to end after it was cancelled; then the process goes on without it."""
 
+_FIRST_LOOK = 1.0
+"""Seconds before the log of what runs is looked at for a request to cancel that nobody told of."""
+_MAX_FOREIGN = 1_000
+
 _Output = SuccessOutput | FailureOutput | CancelledOutput
 
 
@@ -139,6 +143,7 @@ class ProcessWorker:
         self._idle.set()
         self._keeper: asyncio.Task[None] | None = None
         self._foreign: set[str] = set()
+        self._sends_waiting_back = False
 
     # Life
 
@@ -155,6 +160,17 @@ class ProcessWorker:
         """Begin no more processes; a look under way ends."""
         self._pool.close()
         self._changed.set()
+
+    def hand_back_waiting(self) -> None:
+        """Give back what waits, now or later, as far as another worker may run it; what is at work goes on."""
+        self._sends_waiting_back = True
+        for process_id, attempt in self._attempts.items():
+            if self._pool.is_parked(process_id):
+                self._send_back(attempt)
+
+    def _send_back(self, attempt: _Attempt) -> None:
+        if gives_back(attempt.record.disposition, attempt.begun):
+            attempt.hand_back()
 
     async def wait_idle(self) -> None:
         """Return when nothing runs. Cancellable at any time."""
@@ -213,6 +229,8 @@ class ProcessWorker:
             return True
         what = f"{record.kind} {record.input.get('name', '')}".strip()
         if what not in self._foreign:
+            if len(self._foreign) == _MAX_FOREIGN:
+                self._foreign.clear()
             self._foreign.add(what)
             _log.warning("process %s is left to others: nothing here runs %r", record.process_id, what)
         return False
@@ -233,6 +251,8 @@ class ProcessWorker:
 
     def _park(self, process_id: str) -> None:
         self._pool.park(process_id)
+        if self._sends_waiting_back and (attempt := self._attempts.get(process_id)) is not None:
+            self._send_back(attempt)
         self._go_on()
 
     async def _take_place(self, process_id: str) -> None:
@@ -243,6 +263,12 @@ class ProcessWorker:
             returning = self._returning[process_id] = asyncio.get_running_loop().create_future()
         self._go_on()
         await asyncio.shield(returning)  # the process may wait for it in several places
+
+    def _resume(self, process_id: str) -> None:
+        self._pool.resume(process_id)
+        returning = self._returning.pop(process_id, None)
+        if returning is not None:
+            returning.set_result(None)
 
     def _go_on(self) -> None:
         """Let go on and begin who may. To be called after anything was told to the pool."""
@@ -272,7 +298,8 @@ class ProcessWorker:
                 returning.cancel()
             if not settled:
                 pause = self._pool.failed(process_id, self._clock.monotonic())
-                _log.info("process %s could not be run, and is left alone for %.1f s", process_id, pause)
+                if not self._pool.is_closed:
+                    _log.info("process %s could not be run, and is left alone for %.1f s", process_id, pause)
             elif self._pool.ended(process_id):
                 self.look_again()
             self._go_on()
@@ -339,6 +366,7 @@ class ProcessWorker:
                 clock=self._clock,
                 park=lambda: self._park(process_id),
                 take_place=lambda: self._take_place(process_id),
+                resume=lambda: self._resume(process_id),
                 logged=self._logged,
                 lose=attempt.lose,
             )
@@ -386,7 +414,8 @@ class ProcessWorker:
         return failure_of(error)
 
     async def _watch(self, attempt: _Attempt, after: int) -> None:
-        """Wait for a request to cancel that comes while the process runs, from whichever node."""
+        """Wait for a request to cancel that nobody tells of, because it is written by another program."""
+        await self._clock.sleep(_FIRST_LOOK)  # what has ended by then costs nothing
         while True:
             try:
                 event = await self._waits.next_event(attempt.record.process_id, after, CANCEL_REQUESTED)
@@ -405,12 +434,16 @@ class ProcessWorker:
         """
         process_id, end = attempt.record.process_id, output
 
+        def written(appended: Appended) -> None:
+            self._attempts.pop(process_id, None)  # its lease is free: a renewal under way would call it lost
+            self._logged(appended)
+
         async def write() -> None:
             await self._store.append_event(
                 process_id,
                 ending(process_id, end),
                 now=self._clock.now_ms(),
-                then=self._logged,
+                then=written,
                 lease=attempt.lease,
             )
 
@@ -469,7 +502,12 @@ class ProcessWorker:
     async def _renew(self, attempt: _Attempt) -> None:
         now = self._clock.monotonic()
         try:
-            await self._store.renew_process_lease(attempt.lease, now=self._clock.now_ms(), ttl_ms=self._limits.lease_ms)
+            await self._store.renew_process_lease(
+                attempt.lease,
+                now=self._clock.now_ms(),
+                ttl_ms=self._limits.lease_ms,
+                waits=self._pool.is_parked(attempt.record.process_id),
+            )
             attempt.renewed_at = now
             return
         except ProcessLeaseLost as error:

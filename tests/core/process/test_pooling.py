@@ -48,6 +48,20 @@ def test_those_that_come_back_are_let_go_on_in_their_order() -> None:
     assert pool.admit() == "a"
 
 
+def test_a_wait_that_is_cut_short_counts_at_once() -> None:
+    pool = Pool(1)
+    pool.begin("a", 0.0)
+    pool.park("a")
+    pool.begin("b", 0.0)
+    pool.come_back("a")
+    pool.resume("a")
+    assert pool.admit() is None
+    pool.ended("b")
+    assert not pool.has_room
+    pool.ended("a")
+    assert pool.has_room
+
+
 def test_what_ends_while_it_waits_leaves_nothing_behind() -> None:
     pool = Pool(1)
     for name in "ab":

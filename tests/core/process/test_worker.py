@@ -269,6 +269,24 @@ async def test_after_so_many_attempts_a_process_has_failed_and_says_so(make: Mak
         assert place.engines.begun == []
 
 
+async def test_a_process_that_waits_is_not_charged_for_the_workers_that_died_before() -> None:
+    async def waits(work: ProcessWork) -> object:
+        return await work.end_of("z")
+
+    async with working() as place:
+        await offer_process(place.store, external("z"))
+        await register(place.store)
+        for attempt in range(2):
+            await hold(place.store, f"dead {attempt}", now=place.now)
+            place.clock.advance(30.0)
+        place.engines.plan("p", waits)
+        await place.look()
+        await place.begun()
+        assert place.engines.works["p"].attempt == 3
+        await place.clock.run_for(20.1)
+        assert (await place.store.get_process("p")).attempts == 1
+
+
 # Dispositions
 
 
@@ -470,6 +488,36 @@ async def test_who_has_waited_takes_a_permit_before_anybody_new() -> None:
         await looking
         await place.idle()
         assert order == ["b", "a goes on", "c"]
+
+
+async def test_whoever_has_waited_long_enough_is_at_work_again() -> None:
+    stand, go_on = asyncio.Event(), asyncio.Event()
+
+    async with working(limits=WorkerLimits(concurrency=1)) as place:
+
+        async def impatient(work: ProcessWork) -> object:
+            waiting = asyncio.create_task(work.end_of("z"))
+            while not place.worker._pool.is_parked("p"):
+                await work.clock.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            stand.set()
+            await go_on.wait()
+            return None
+
+        await offer_process(place.store, external("z"))
+        await register(place.store, "p")
+        place.engines.plan("p", impatient)
+        await place.look()
+        await stand.wait()
+        await register(place.store, "q")
+        looking = asyncio.create_task(place.worker.claim_and_run_pending())
+        await settled()
+        assert place.engines.begun == ["p"]
+        go_on.set()
+        await looking
+        await place.idle()
+        assert place.engines.begun == ["p", "q"]
 
 
 # The end

@@ -12,7 +12,8 @@ import pytest
 
 from sightline.kernel import KernelStore
 from sightline.process.awaiting import ProcessWaits
-from sightline.process.engine import ProcessWork
+from sightline.process.engine import Engine, ProcessWork
+from sightline.process.functions import FunctionEngine, Functions
 from sightline.process.model import (
     Appended,
     AwaitOutput,
@@ -113,11 +114,11 @@ class Place:
         async with asyncio.timeout(20):
             await self.worker.wait_idle()
 
-    def another(self, engines: Engines, prefix: str = "other ") -> ProcessWorker:
+    def another(self, engine: Engine, prefix: str = "other ") -> ProcessWorker:
         """A second worker on the same store; the test starts and stops it."""
         return ProcessWorker(
             self.store,
-            {"function": engines},
+            {"function": engine},
             waits=self.waits,
             clock=self.clock,
             ids=CountingIds(prefix),
@@ -139,19 +140,26 @@ both_stores = pytest.mark.parametrize("make", [memory, sqlite], ids=lambda make:
 
 @asynccontextmanager
 async def working(
-    make: MakeStore = memory, folder: Path = Path(), *, limits: WorkerLimits | None = None
+    make: MakeStore = memory,
+    folder: Path = Path(),
+    *,
+    functions: Functions | None = None,
+    limits: WorkerLimits | None = None,
 ) -> AsyncIterator[Place]:
-    """A started worker that looks when it is told to. On the way out it is stopped, and no task may be left."""
+    """A started worker that looks when it is told to, of what was planned or of these functions. On the way out it is
+    stopped, and no task may be left.
+    """
     before = asyncio.all_tasks()
     clock, faults, engines = ManualClock(), Faults(), Engines()
     store = make(folder, clock)
     met = faulty(store, faults)
     waits = ProcessWaits(met, clock)
     logged: list[Appended] = []
+    engine: Engine = engines if functions is None else FunctionEngine(functions)
     limits = limits or WorkerLimits()
     worker = ProcessWorker(
         met,
-        {"function": engines},
+        {"function": engine},
         waits=waits,
         clock=clock,
         ids=CountingIds(),
