@@ -1,8 +1,7 @@
 """Which checks and tests hold which rule of the process registry, so that none of them goes unnoticed.
 
 `row` is a line of the feature checklist, P1 to P28 the rules of the registry, X a known trap. A plain name is a check
-of the conformance suite, which runs on every store; with a file it is a test. Of the
-wake's way into the queue (row 89) only the registry's part is here.
+of the conformance suite, which runs on every store; with a file it is a test.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from tests.repo.source import ROOT, parsed
 
 AGREEMENT = "tests/conformance/test_process_agreement.py"
 AWAITING = "tests/core/process/test_awaiting.py"
+KERNEL = "tests/core/kernel/test_processes.py"
 LEASING = "tests/core/process/test_leasing.py"
 REGISTRATION = "tests/core/process/test_registration.py"
 RULES = "tests/core/process/test_rules.py"
@@ -23,6 +23,7 @@ RUNNER = "tests/core/process/test_runner.py"
 SCHEMAS = "tests/core/process/test_schemas.py"
 SEMANTICS = "tests/core/process/test_semantics.py"
 SQLITE = "tests/core/stores/test_sqlite_processes.py"
+WAKING = "tests/core/process/test_waking.py"
 WORKER = "tests/core/process/test_worker.py"
 
 COVERED: dict[str, tuple[str, ...]] = {
@@ -83,6 +84,11 @@ COVERED: dict[str, tuple[str, ...]] = {
         "wakes_are_put_out_in_order_and_read_in_pages",
         "an_end_may_wake_and_the_refused_one_does_not",
         f"{SQLITE}::test_a_wake_whose_server_died_behind_the_event_is_in_the_outbox_once",
+        "a_wake_is_delivered_once_and_for_good",
+        "a_wake_of_a_session_that_is_not_there_is_discarded",
+        f"{WAKING}::test_what_was_there_at_the_start_is_delivered_in_order_over_all_pages",
+        f"{WAKING}::test_a_wake_that_fails_is_tried_again_and_keeps_its_place",
+        f"{KERNEL}::test_a_process_wakes_its_session_and_the_turn_shows_its_cause",
     ),
     "row 90": (
         f"{AWAITING}::test_an_end_between_the_look_and_the_wait_is_not_missed",
