@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -29,13 +29,17 @@ from sightline.observation.cursor import Cursor, parse_for_session
 from sightline.observation.events import Event
 from sightline.observation.handle import RuntimeHandle
 from sightline.observation.handles import Handles
-from sightline.observation.model import Observation, newest
+from sightline.observation.model import Observation
 from sightline.observation.opening import GapAnswer, Opening
 from sightline.observation.port import SessionLoader
 from sightline.observation.replay import LiveReplayStore
 from sightline.observation.surroundings import Surroundings
 from sightline.observation.watching import Snapshot, watch
+from sightline.observation.widening import widened
+from sightline.process.engine import Engine
+from sightline.process.functions import FUNCTION, FunctionEngine
 from sightline.process.port import ProcessRegistry, ProcessStore
+from sightline.process.worker import WorkerLimits
 from sightline.queue.materializing import command_source_key
 from sightline.queue.model import (
     Batch,
@@ -51,25 +55,23 @@ from sightline.session.model import (
     AgentFrame,
     Attachment,
     Failure,
-    Message,
     MessagePage,
     Metadata,
     NewSession,
     Policy,
-    ReadView,
     Request,
     SessionEntry,
     SessionPage,
     Status,
 )
 from sightline.session.port import AttachmentStore
-from sightline.session.rules import in_frame
 from sightline.stores.memory import MemoryAttachments, MemoryStore
 from sightline.stores.replay_memory import MemoryReplayStore
 from sightline.turn.agent import Agent
 from sightline.turn.commands import ToolSource
 from sightline.turn.driver import DriverLimits, TurnDriver, TurnStore
 from sightline.turn.host import TurnHost
+from sightline.turn.processes import ProcessHost
 from sightline.turn.requests import Asked
 
 __all__ = ["Kernel", "KernelStore", "Limits", "Written"]
@@ -100,8 +102,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     `keep_messages`: how many of a session's newest messages stay in memory and come with a snapshot.
     `retention`: how long ended batches stay readable, and answers known; `key_retention`: how long after its last use a
     key is known whose batch is not. `session_lease`: after how long without a sign of life another owner may take over
-    a session. `turn_timeout`: how long a turn may be at work, the time it waits for people not counted; 0: as long as
-    it likes. `flush_window`: text that is said within it is shown as one event; 0: every piece is one.
+    a session, `process_lease`: a process. `turn_timeout`: how long a turn may be at work, the time it waits for people
+    not counted; 0: as long as it likes. `flush_window`: text that is said within it is shown as one event; 0: every
+    piece is one.
     """
 
     concurrency: int = 64
@@ -112,6 +115,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     retention: float = 86_400.0
     key_retention: float = 2_592_000.0
     session_lease: float = 10.0
+    process_lease: float = 30.0
     turn_timeout: float = 0.0
     flush_window: float = 0.0
 
@@ -129,8 +133,10 @@ class Kernel:
 
     `agent` None: accept and show work, but run none here. One that has an async `close` is closed by `stop`. `tools`
     reads what the agent offers, for the tool surface; `processes` is where a session's handle reads the processes it
-    may see. Without a `store` everything is in memory and ends with the process; session commands are applied before
-    they are answered then. Without `attachments` pictures are kept in memory.
+    may see, the store unless told otherwise; `engines` run processes, by their kind: unless told otherwise, functions
+    that were registered with `sightline.process.functions.process`. Without a `store` everything is in memory and ends
+    with the process; session commands are applied before they are answered then. Without `attachments` pictures are
+    kept in memory.
     """
 
     def __init__(
@@ -142,6 +148,7 @@ class Kernel:
         attachments: AttachmentStore | None = None,
         tools: ToolSource | None = None,
         processes: ProcessRegistry | None = None,
+        engines: Mapping[str, Engine] | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
         limits: Limits | None = None,
@@ -157,7 +164,7 @@ class Kernel:
             clock=self.clock,
             ids=self.ids,
             queue_store=self._store,
-            process_registry=processes,
+            process_registry=self._store if processes is None else processes,
             max_open=self.limits.max_queue,
             admit=self._refuse_when_draining,
             mend=self._mend,
@@ -169,6 +176,22 @@ class Kernel:
         self._sweeper: asyncio.Task[None] | None = None
         self._draining = False
         self._agent = agent
+        self.processes = ProcessHost(
+            self._store,
+            self._handles,
+            engines={FUNCTION: FunctionEngine()} if engines is None else engines,
+            runs_work=agent is not None,
+            clock=self.clock,
+            ids=self.ids,
+            limits=WorkerLimits(
+                concurrency=self.limits.concurrency,
+                lease_ms=round(self.limits.process_lease * 1000),
+                max_attempts=self.limits.max_attempts,
+            ),
+            poll_interval=self.limits.poll_interval,
+            max_open=self.limits.max_queue,
+            poke=self._poke_session,
+        )
         if agent is not None:
             self._driver = TurnDriver(
                 store=self._store,
@@ -186,6 +209,7 @@ class Kernel:
                     poll_interval=self.limits.poll_interval,
                 ),
                 refresh=self._handles.refresh,
+                processes=self.processes,
             )
             self._host = TurnHost(
                 self._store,
@@ -207,6 +231,7 @@ class Kernel:
             self._driver.start()
         if self._runner is not None:
             self._runner.start()
+        self.processes.start()
 
     @property
     def draining(self) -> bool:
@@ -227,18 +252,20 @@ class Kernel:
         return 0 if self._driver is None else self._driver.left_behind
 
     async def drain(self, timeout: float) -> None:
-        """Take no more work; give running turns `timeout` seconds to end, then hand them back uncharged; those that
-        wait for an answer at once.
+        """Take no more work; give running turns and processes `timeout` seconds to end, then hand them back uncharged;
+        those that wait for something at once.
         """
         self._begin_draining()
         if self._runner is None or self._driver is None:
             return
         self._runner.stop_claiming()
+        self.processes.stop_claiming()
         self._driver.hand_back_waiting()
-        idle = asyncio.ensure_future(self._runner.wait_idle())
+        idle = asyncio.gather(self._runner.wait_idle(), self.processes.wait_idle())
         try:
             if not await within(self.clock, timeout, idle):
                 self._driver.hand_back()
+                await self.processes.stop()
                 await idle
         finally:
             idle.cancel()
@@ -250,6 +277,7 @@ class Kernel:
             self._driver.hand_back()
         if self._runner is not None:
             await self._runner.stop()
+        await self.processes.stop()
         if self._driver is not None:
             await self._driver.stop()
         await self._close_agent()
@@ -468,6 +496,10 @@ class Kernel:
             asked = await handle.write(self._store.answer_request(session_id, request_id, said, then=answered))
             return asked.request, handle.cursor
 
+    def _poke_session(self, session_id: str, reason: str) -> None:
+        if self._runner is not None:
+            self._runner.poke_session(session_id, reason)
+
     def _mend(self, session_id: str) -> None:
         """See to it that a view which may have lost touch with the store begins anew."""
         if self._runner is not None:
@@ -511,24 +543,7 @@ class Kernel:
         """The view with its newest `messages`: cut, or extended by older ones from the store. History does not change,
         so the cursor holds.
         """
-        kept = view.read_view.messages
-        if messages is None or len(kept) >= messages or not view.read_view.truncated:
-            return view if messages is None else newest(view, messages)
-        older: tuple[Message, ...] = ()
-        if kept:
-            wanted = messages - len(kept)
-            page = await self._store.page_messages(view.session_id, before=kept[0].message_id, limit=wanted + 1)
-            found = in_frame(page.messages, view.read_view.agent_frame_id)
-            older, truncated = found[-wanted:], len(found) > wanted
-            wide = ReadView(
-                messages=older + kept,
-                agent_frame_id=view.read_view.agent_frame_id,
-                turn_index=view.read_view.turn_index,
-                truncated=truncated,
-            )
-            fields = {name: getattr(view, name) for name in Observation.__struct_fields__ if name != "read_view"}
-            return Observation(**fields, read_view=wide)
-        return view
+        return await widened(view, messages, self._store)
 
     async def next_due(self) -> int | None:
         """When the earliest delayed work comes due, in wall milliseconds. Raises StoreUnavailable."""

@@ -173,6 +173,7 @@ def _kernel(settings: Settings, store: KernelStore, agent: Agent | None) -> Kern
             concurrency=settings.concurrency,
             poll_interval=settings.poll_interval,
             session_lease=settings.session_lease,
+            process_lease=settings.process_lease,
             turn_timeout=settings.turn_timeout,
             flush_window=settings.flush_window,
             max_attempts=settings.max_attempts,

@@ -54,6 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_queue: int = 1_000
     concurrency: int = 64
     session_lease: float = 10.0
+    process_lease: float = 30.0
     turn_timeout: float = 0.0
     flush_window: float = 0.0
     max_attempts: int = 3
@@ -204,6 +205,13 @@ SETTINGS: tuple[Setting, ...] = (
         "SECONDS",
         _seconds(0.1, 3600),
         "How long a running turn's owner may be silent before another may take over, in seconds; renewed by thirds.",
+        _RUN,
+    ),
+    Setting(
+        "process_lease",
+        "SECONDS",
+        _seconds(0.1, 3600),
+        "How long the owner of a process may be silent before another may take over, in seconds; renewed by thirds.",
         _RUN,
     ),
     Setting(

@@ -219,13 +219,15 @@ class ProcessAgreement(RuleBasedStateMachine):
             self.leases.append(lease)
 
     @precondition(lambda self: self.leases)
-    @rule(choice=choices, ttl_ms=ttls, drift=drifts, wish=st.sampled_from(("renew", "release", "hand back")))
+    @rule(choice=choices, ttl_ms=ttls, drift=drifts, wish=st.sampled_from(("renew", "wait", "release", "hand back")))
     def keep_or_release(self, choice: int, ttl_ms: int, drift: int, wish: str) -> None:
         lease = self.leases[-1 - choice % min(3, len(self.leases))]
-        if wish != "renew":
+        if wish in ("release", "hand back"):
             self.stores.ask("release_process_lease", lease, charge=wish == "release")
             return
-        longer = self.stores.ask("renew_process_lease", lease, now=self.now + drift, ttl_ms=ttl_ms)
+        longer = self.stores.ask(
+            "renew_process_lease", lease, now=self.now + drift, ttl_ms=ttl_ms, waits=wish == "wait"
+        )
         if longer is not None:
             self.leases.append(longer)
 
@@ -278,6 +280,14 @@ class ProcessAgreement(RuleBasedStateMachine):
     def call_it_elsewhere(self, process_id: str, name: str) -> None:
         self.stores.ask("set_external_ref", process_id, ExternalRef(backend="farm", id=name), now=self.now)
 
+    # Wakes
+
+    @rule(choice=choices)
+    def deliver(self, choice: int) -> None:
+        pending = self.stores.look(lambda store: store.pending_wakes(limit=3))
+        position = pending[choice % len(pending)].position if pending else choice
+        self.stores.ask("deliver_wake", position, batch_id=self.name("batch "), now=self.now, max_open=3)
+
     # What must be true
 
     @invariant()
@@ -308,6 +318,11 @@ class ProcessAgreement(RuleBasedStateMachine):
         for scope in SCOPES:
             rest.append(tuple(await store.list_handle_grants(scope)))
             rest.append(tuple(await store.list_live_handle_grants(scope)))
+        for session_id in SESSIONS:
+            try:
+                rest.append((await store.load_session(session_id, 1)).processes)
+            except SightlineError as error:
+                rest.append((type(error), error.args))
         rest.append(await store.pending_wakes(limit=1_000))
         rest.append([entry.wake for entry in await store.pending_wakes(limit=1, after=1)])
         for wanted in LISTS:

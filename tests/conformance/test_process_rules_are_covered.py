@@ -1,9 +1,7 @@
 """Which checks and tests hold which rule of the process registry, so that none of them goes unnoticed.
 
 `row` is a line of the feature checklist, P1 to P28 the rules of the registry, X a known trap. A plain name is a check
-of the conformance suite, which runs on every store; with a file it is a test. Of some only the registry's part is here:
-of the runs of two workers (row 98), of a crash (99), of processes that are done elsewhere (101), of infrastructure that
-fails (102) and of the wake's way into the queue (89) there is more to say where workers and wakes are driven.
+of the conformance suite, which runs on every store; with a file it is a test.
 """
 
 from __future__ import annotations
@@ -17,15 +15,31 @@ from tests.repo.source import ROOT, parsed
 
 AGREEMENT = "tests/conformance/test_process_agreement.py"
 AWAITING = "tests/core/process/test_awaiting.py"
+KERNEL = "tests/core/kernel/test_processes.py"
 LEASING = "tests/core/process/test_leasing.py"
 REGISTRATION = "tests/core/process/test_registration.py"
 RULES = "tests/core/process/test_rules.py"
+RUNNER = "tests/core/process/test_runner.py"
 SCHEMAS = "tests/core/process/test_schemas.py"
 SEMANTICS = "tests/core/process/test_semantics.py"
 SQLITE = "tests/core/stores/test_sqlite_processes.py"
+WAKING = "tests/core/process/test_waking.py"
+WORKER = "tests/core/process/test_worker.py"
 
 COVERED: dict[str, tuple[str, ...]] = {
     # The checklist
+    "row 79": (
+        f"{RUNNER}::test_it_looks_at_the_start_and_at_the_first_tick_which_is_at_once",
+        f"{RUNNER}::test_a_poke_is_a_look_at_once",
+        f"{RUNNER}::test_it_polls_at_every_interval",
+        f"{RUNNER}::test_a_late_poll_delays_those_after_it",
+    ),
+    "row 80": (
+        f"{RUNNER}::test_many_pokes_before_a_look_are_one",
+        f"{RUNNER}::test_ten_pokes_during_a_look_are_one_look_afterwards",
+    ),
+    "row 81": (f"{RUNNER}::test_a_look_that_fails_is_logged_and_the_next_one_comes",),
+    "row 82": (f"{RUNNER}::test_an_inline_runner_runs_what_was_there_and_what_its_driver_registers",),
     "row 83": (
         "the_same_registration_finds_the_process_it_made",
         "the_same_registration_finds_a_process_that_has_ended",
@@ -70,6 +84,11 @@ COVERED: dict[str, tuple[str, ...]] = {
         "wakes_are_put_out_in_order_and_read_in_pages",
         "an_end_may_wake_and_the_refused_one_does_not",
         f"{SQLITE}::test_a_wake_whose_server_died_behind_the_event_is_in_the_outbox_once",
+        "a_wake_is_delivered_once_and_for_good",
+        "a_wake_of_a_session_that_is_not_there_is_discarded",
+        f"{WAKING}::test_what_was_there_at_the_start_is_delivered_in_order_over_all_pages",
+        f"{WAKING}::test_a_wake_that_fails_is_tried_again_and_keeps_its_place",
+        f"{KERNEL}::test_a_process_wakes_its_session_and_the_turn_shows_its_cause",
     ),
     "row 90": (
         f"{AWAITING}::test_an_end_between_the_look_and_the_wait_is_not_missed",
@@ -80,6 +99,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "a_request_to_cancel_is_logged_and_the_process_goes_on",
         "a_request_to_cancel_what_has_ended_is_nothing",
         "a_cancel_before_the_first_run_waits_for_it",
+        f"{WORKER}::test_a_cancel_before_the_run_ends_the_process_without_one",
     ),
     "row 93": (
         "who_is_granted_a_process_sees_it_as_it_stands",
@@ -106,21 +126,30 @@ COVERED: dict[str, tuple[str, ...]] = {
         "the_end_under_a_lease_ends_the_lease_and_wakes_all_at_once",
         "a_superseded_worker_writes_nothing",
         "a_refused_end_leaves_the_lease_as_it_was",
+        f"{WORKER}::test_a_late_end_of_a_superseded_worker_changes_nothing",
     ),
     "row 98": (
         "of_many_workers_at_once_one_gets_the_process",
+        f"{WORKER}::test_two_workers_and_one_process_make_one_run",
         f"{SQLITE}::test_two_workers_and_one_process_a_thousand_times",
     ),
     "row 99": (
         "a_process_whose_lease_expired_is_taken_over_with_a_larger_fencing",
         f"{SQLITE}::test_after_a_restart_a_rerunnable_process_is_taken_over_at_once",
+        f"{WORKER}::test_a_process_whose_worker_died_is_run_again_by_the_next",
     ),
+    "row 100": (f"{WORKER}::test_a_parent_that_awaits_its_child_lets_it_run_with_one_permit",),
     "row 101": (
+        f"{WORKER}::test_a_process_that_is_done_elsewhere_is_left_alone",
         "there_is_no_lease_of_what_is_not_there_or_over_or_elsewhere",
         "a_worker_finds_what_nobody_has_in_pages_by_id",
         "an_end_gives_the_process_its_status_and_output",
     ),
-    "row 102": ("attempts_are_counted_unless_they_are_handed_back",),
+    "row 102": (
+        "attempts_are_counted_unless_they_are_handed_back",
+        f"{WORKER}::test_trouble_leaves_the_process_claimable_and_uncharged",
+        f"{WORKER}::test_a_process_of_another_profile_or_of_a_strange_kind_stays_claimable",
+    ),
     # Registration
     "P1": ("every_process_has_the_core_types_behind_its_own",),
     "P2": (
@@ -229,8 +258,8 @@ COVERED: dict[str, tuple[str, ...]] = {
     "all of it": (f"{AGREEMENT}::TestSqliteAgreesWithMemoryAboutProcesses",),
 }
 
-ROWS = {f"row {row}" for row in (*range(83, 100), 101, 102)}
-"""Those of the registry; the others are of the runner, of workers and of background tasks."""
+ROWS = {f"row {row}" for row in range(79, 103)}
+"""Those of the registry, its runner and its workers; the others are of background tasks."""
 RULES_OF_THE_REGISTRY = {f"P{rule}" for rule in range(1, 29)} - {"P12", "P16", "P25"}
 """Without acknowledgements, which an outbox does not need; without who may cancel, which is the caller's; and without
 grants that are none.

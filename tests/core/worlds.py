@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from sightline.kernel import Kernel, KernelStore, Limits, Written
-from sightline.observation.events import Event, QueueChanged, TurnActivity, from_wire
+from sightline.observation.events import Event, ProcessChanged, QueueChanged, TurnActivity, from_wire
 from sightline.observation.handle import Opening, RuntimeHandle
 from sightline.observation.model import Observation, shown_request
+from sightline.process.functions import FUNCTION, FunctionEngine, Functions
 from sightline.queue.model import Batch, Draft, TextItem, TurnInput, TurnInputPayload
 from sightline.session.port import AttachmentStore
 from sightline.stores.memory import MemoryStore
@@ -57,6 +58,7 @@ async def running(
     agent: Agent | None,
     *,
     tools: ToolSource | None = None,
+    functions: Functions | None = None,
     attachments: AttachmentStore | None = None,
     store: KernelStore | None = None,
     limits: Limits | None = None,
@@ -64,7 +66,9 @@ async def running(
     session_ids: tuple[str, ...] = ("s",),
     start: bool = True,
 ) -> AsyncIterator[World]:
-    """A started kernel with these sessions. On the way out it is stopped, and no task may be left."""
+    """A started kernel with these sessions, which runs these functions as processes. On the way out it is stopped, and
+    no task may be left.
+    """
     before = asyncio.all_tasks()
     clock, faults = ManualClock(), Faults()
     store = MemoryStore(clock) if store is None else store
@@ -74,6 +78,7 @@ async def running(
         replay=replay,
         agent=agent,
         tools=tools,
+        engines={} if functions is None else {FUNCTION: FunctionEngine(functions)},
         attachments=attachments,
         clock=clock,
         ids=CountingIds(),
@@ -181,6 +186,8 @@ def _word(event: Event) -> str:
             return str(type(activity).__struct_config__.tag or "unknown")
         case QueueChanged(kind=kind):
             return kind
+        case ProcessChanged(kind=kind):
+            return f"process {kind}"
         case _:
             return event.kind
 

@@ -71,6 +71,7 @@ class Life:
             replay=MemoryReplayStore(self.clock, self.incarnation),
             agent=world.agent if plan.runs_work else None,
             tools=world.agent.tools,
+            engines={},
             clock=self.clock,
             ids=CountingIds(f"{self.name}-"),
             limits=limits_of(world.plan),

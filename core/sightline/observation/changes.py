@@ -22,7 +22,7 @@ from sightline.observation.events import (
     RequestChanged,
     ResidentChanged,
 )
-from sightline.observation.model import Observation
+from sightline.observation.model import Observation, shown_process
 from sightline.process.model import HandleSummary
 from sightline.queue.model import Batch
 from sightline.queue.rules import summary_of
@@ -57,7 +57,7 @@ def process_change(kind: str, processes: Sequence[HandleSummary]) -> Change:
         ProcessChanged(
             kind=kind,
             process_ids=tuple(summary.process_id for summary in processes),
-            processes=tuple(_as_json(summary) for summary in processes),
+            processes=tuple(shown_process(summary) for summary in processes),
         )
     )
 
@@ -65,17 +65,6 @@ def process_change(kind: str, processes: Sequence[HandleSummary]) -> Change:
 def request_change(kind: str, requests: Sequence[dict[str, Any]], turn_id: str) -> Change:
     """The event that tells what became of requests of a turn."""
     return Change(RequestChanged(kind=kind, requests=tuple(requests)), turn_id)
-
-
-def _as_json(summary: HandleSummary) -> dict[str, object]:
-    shown: dict[str, object] = {
-        "__handle__": summary.handle,
-        "process_id": summary.process_id,
-        "id": summary.id,
-        "status": summary.status,
-        "descriptor": summary.descriptor,
-    }
-    return shown if isinstance(summary.definition, UnsetType) else {**shown, "definition": summary.definition}
 
 
 def changes_between(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, to_builtins
 
+from sightline.process.model import HandleSummary
 from sightline.queue.materializing import InputMessage
 from sightline.queue.model import Batch, BatchState, BatchSummary
 from sightline.queue.rules import summary_of
@@ -21,6 +22,7 @@ __all__ = [
     "ToolCall",
     "first_observation",
     "newest",
+    "shown_process",
     "shown_request",
 ]
 
@@ -93,6 +95,7 @@ class SessionState(Struct, frozen=True, kw_only=True):
     open_batches: tuple[Batch, ...]
     generation: int = 0
     requests: tuple[Request, ...] = ()
+    processes: tuple[HandleSummary, ...] = ()
 
 
 def first_observation(state: SessionState, cursor: str) -> Observation:
@@ -118,6 +121,7 @@ def first_observation(state: SessionState, cursor: str) -> Observation:
         tools=record.tools,
         queue=queue,
         requests=tuple(shown_request(request) for request in state.requests),
+        processes=tuple(shown_process(summary) for summary in state.processes),
     )
 
 
@@ -125,6 +129,18 @@ def shown_request(request: Request) -> dict[str, Any]:
     """A request as readers have it, who have it from JSON."""
     shown: dict[str, Any] = to_builtins(request)
     return shown
+
+
+def shown_process(summary: HandleSummary) -> dict[str, Any]:
+    """A process as readers have it, who have it from JSON."""
+    shown: dict[str, Any] = {
+        "__handle__": summary.handle,
+        "process_id": summary.process_id,
+        "id": summary.id,
+        "status": summary.status,
+        "descriptor": summary.descriptor,
+    }
+    return shown if isinstance(summary.definition, UnsetType) else {**shown, "definition": summary.definition}
 
 
 def newest(observation: Observation, count: int) -> Observation:

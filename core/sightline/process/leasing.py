@@ -13,6 +13,9 @@ The clock decides who may begin, and who may go on: at its expiry a lease can be
 does not decide who may write: what is written under a lease that has expired and that nobody took over stands, because
 the token, compared in the transaction that writes, is what makes two writers impossible, however clocks disagree.
 
+Waiting is not crashing: a process that waits, perhaps for days, outlives many workers and must not use up its attempts
+by that. So a renewal while it waits counts no attempt but this one.
+
 An acquisition is charged as an attempt. A worker that hands the process back without having had a chance (it drains, or
 something it needs is down) releases uncharged.
 """
@@ -24,7 +27,7 @@ from msgspec import UNSET, Struct, structs
 from sightline.errors import ProcessLeaseLost, ProcessNotYours, ProcessTerminal
 from sightline.process.model import AbandonedOutput, ProcessBusy, ProcessLease, ProcessRecord
 
-__all__ = ["Hold", "abandonment", "acquired", "check_rules", "is_free", "released", "renewed"]
+__all__ = ["Hold", "abandonment", "acquired", "check_rules", "forgiven", "is_free", "released", "renewed"]
 
 
 class Hold(Struct, frozen=True):
@@ -92,6 +95,11 @@ def renewed(hold: Hold, lease: ProcessLease, *, now: int, ttl_ms: int) -> Proces
     if hold.expires_at_ms <= now:
         raise ProcessLeaseLost(lease.process_id, lease.fencing_token)
     return structs.replace(lease, expires_at_ms=max(hold.expires_at_ms, now + ttl_ms))
+
+
+def forgiven(record: ProcessRecord) -> ProcessRecord:
+    """The record of a process that waits: of its attempts only the one under way counts."""
+    return structs.replace(record, attempts=min(record.attempts, 1))
 
 
 def released(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
-from sightline.queue.model import ProcessWake
+from sightline.queue.model import Enqueued, ProcessWake
 
 __all__ = [
     "PROCESS_LEASE_TTL_MS",
@@ -50,6 +50,7 @@ __all__ = [
     "TemplateSelector",
     "TerminalRule",
     "TerminalState",
+    "WakeDelivery",
     "WakeRule",
 ]
 
@@ -311,6 +312,15 @@ class PendingWake(Struct, frozen=True, kw_only=True):
 
     position: int
     wake: ProcessWake
+
+
+class WakeDelivery(Struct, frozen=True, kw_only=True):
+    """What became of a wake: it is in the queue of its target, was discarded because there is none any more, or was
+    settled before.
+    """
+
+    state: Literal["enqueued", "discarded", "settled"]
+    enqueued: Enqueued | UnsetType = UNSET
 
 
 # Who runs it

@@ -29,6 +29,7 @@ from sightline.process.model import (
     ProcessStatus,
     Registered,
     Registration,
+    WakeDelivery,
 )
 
 __all__ = ["ProcessReader", "ProcessRegistry", "ProcessStore"]
@@ -143,8 +144,13 @@ class ProcessStore(ProcessRegistry, ProcessReader, Protocol):
         """Become the process's owner, if `process.leasing` lets this one. Raises ProcessTerminal, ProcessNotYours."""
         ...
 
-    async def renew_process_lease(self, lease: ProcessLease, *, now: int, ttl_ms: int) -> ProcessLease:
-        """The same lease with a later expiry. Raises ProcessLeaseLost when it expired, was taken over or ended."""
+    async def renew_process_lease(
+        self, lease: ProcessLease, *, now: int, ttl_ms: int, waits: bool = False
+    ) -> ProcessLease:
+        """The same lease with a later expiry; when the process `waits`, earlier attempts do not count any more.
+
+        Raises ProcessLeaseLost when it expired, was taken over or ended.
+        """
         ...
 
     async def release_process_lease(self, lease: ProcessLease, *, charge: bool = True) -> None:
@@ -207,4 +213,14 @@ class ProcessStore(ProcessRegistry, ProcessReader, Protocol):
 
     async def pending_wakes(self, *, limit: int, after: int = 0) -> tuple[PendingWake, ...]:
         """Wakes that are to be put into a queue, in the order in which they were asked for."""
+        ...
+
+    async def deliver_wake(
+        self, position: int, *, batch_id: str, now: int, max_open: int, then: Callable[[WakeDelivery], None]
+    ) -> WakeDelivery:
+        """Put the wake into the queue of its target and take it out of the outbox, in one transaction and for good.
+
+        Where the target is gone it is discarded. Of one that is not in the outbox any more nothing is done, so wakes
+        may be delivered from several places at once. Raises QueueFull when `max_open` batches are open there.
+        """
         ...

@@ -23,16 +23,21 @@ from msgspec import UNSET, UnsetType, structs
 
 from sightline.errors import HandleNotVisible, InvalidInput, ProcessConflict
 from sightline.process.model import (
+    AbandonedOutput,
+    CancelledOutput,
     EventSemantics,
     EventType,
     ExternalRef,
+    FailureOutput,
     HandleGrant,
     HandleSummary,
     PointerSelector,
+    ProcessEvent,
     ProcessRecord,
     ProcessScope,
     Provenance,
     Registration,
+    SuccessOutput,
     TerminalRule,
     TerminalState,
 )
@@ -53,6 +58,7 @@ __all__ = [
     "grant_of",
     "new_record",
     "scopes_of",
+    "told_as",
     "visible",
     "woken_by",
 ]
@@ -70,6 +76,8 @@ SIGNAL = "process.signal"
 SESSION_DELETED = "session deleted"
 """Why a process is asked to end that only a deleted session saw."""
 
+_OWN = "process."
+"""How the names of those types of events begin that the kernel knows."""
 _HASH_VERSION = "1"
 _CANONICAL = msgspec.json.Encoder(order="sorted")
 _ID_LENGTH = 256
@@ -249,6 +257,25 @@ def grant_of(record: ProcessRecord, descriptor: dict[str, Any]) -> HandleGrant:
         descriptor=descriptor,
         definition=definition_of(record.kind, record.input),
     )
+
+
+def told_as(event: ProcessEvent) -> str | None:
+    """The word by which observers are told of an event: how the process ended, that its end is wanted, or that it goes
+    on. Of what the machinery logs for itself, under names of its own, they are not told.
+    """
+    if event.output is not UNSET:
+        match event.output:
+            case SuccessOutput():
+                return "completed"
+            case FailureOutput():
+                return "failed"
+            case CancelledOutput():
+                return "cancelled"
+            case AbandonedOutput():
+                return "abandoned"
+    if event.event_type == CANCEL_REQUESTED:
+        return "cancel_requested"
+    return None if event.event_type.startswith(_OWN) else "progress"
 
 
 def definition_of(kind: str, given: dict[str, Any]) -> dict[str, Any] | UnsetType:

@@ -31,6 +31,7 @@ from sightline.observation.activities import (
     ToolCallStarted,
     UsageReported,
 )
+from sightline.process.model import Disposition, EventType
 from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Role, Usage, UsageFigures
 from sightline.session.rules import add_usage
@@ -38,7 +39,19 @@ from sightline.turn.composing import NewFrame
 from sightline.turn.recording import Journal
 from sightline.turn.rules import error_text, failure_text
 
-__all__ = ["Agent", "AgentError", "Ask", "Emit", "History", "Question", "Turn", "TurnOver", "check_text"]
+__all__ = [
+    "Agent",
+    "AgentError",
+    "Ask",
+    "Emit",
+    "History",
+    "NewProcess",
+    "Processes",
+    "Question",
+    "Turn",
+    "TurnOver",
+    "check_text",
+]
 
 Emit = Callable[[Activity, str], None]
 """Shows one activity under a correlation id."""
@@ -58,6 +71,27 @@ class Question(Struct, frozen=True, kw_only=True):
 
 Ask = Callable[[Question], Awaitable[str]]
 """Asks, and waits for the answer, which is JSON."""
+
+
+class NewProcess(Struct, frozen=True, kw_only=True):
+    """A function that is to run as a process, under a key that is the turn's own."""
+
+    key: str
+    name: str
+    args: dict[str, Any]
+    label: str
+    disposition: Disposition
+    event_types: tuple[EventType, ...]
+
+
+class Processes(Protocol):
+    """What a turn can do with processes."""
+
+    async def start(self, new: NewProcess) -> str:
+        """The id of the process, which the session sees from now on."""
+        ...
+
+    async def cancel(self, process_id: str, reason: str) -> None: ...
 
 
 class Agent(Protocol):
@@ -109,6 +143,7 @@ class Turn:
         flush: Callable[[], None] | None = None,
         journal: Journal | None = None,
         ask: Ask | None = None,
+        processes: Processes | None = None,
         causes: tuple[TurnCause, ...] = (),
         options: dict[str, Any] | UnsetType = UNSET,
     ) -> None:
@@ -128,6 +163,8 @@ class Turn:
         self._journal = journal or Journal()
         self._ask = ask
         self._asked = 0
+        self._processes = processes
+        self._begun = 0
         self._over = False
         self._cancelled = False
         self._steps = 0
@@ -271,6 +308,55 @@ class Turn:
         choices = None if options is None else _as_json(list(options))
         self.flush()
         return msgspec.json.decode(await self._ask(Question(key=key, kind=kind, prompt=prompt, options=choices)))
+
+    async def start_process(
+        self,
+        name: str,
+        args: dict[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        label: str | None = None,
+        disposition: Disposition = "rerunnable",
+        event_types: Sequence[EventType] = (),
+    ) -> str:
+        """Start work that outlives the turn: the function that was registered with `@process(name)`, by name with these
+        arguments. Returns the id of the process, which is durable then, and which the session sees.
+
+        A later attempt of the turn that starts it again under the same key finds the process it started. Without a
+        `key` it is `process-1`, `process-2` and so on, in the order of the calls. `label` is how readers see it called,
+        its name unless told otherwise; `disposition`: what becomes of it when whoever runs it dies; `event_types`: what
+        it may log besides progress and wakes.
+
+        Raises InvalidInput for what cannot be stored, ProcessConflict when the key came with other content before,
+        StoreUnavailable.
+        """
+        self._refuse_when_over()
+        if self._processes is None:
+            raise AgentError("there is nobody to keep processes")
+        if key is None:
+            self._begun += 1
+            key = f"process-{self._begun}"
+        self.flush()
+        return await self._processes.start(
+            NewProcess(
+                key=key,
+                name=name,
+                args=args or {},
+                label=name if label is None else label,
+                disposition=disposition,
+                event_types=tuple(event_types),
+            )
+        )
+
+    async def cancel_process(self, process_id: str, reason: str = "cancelled") -> None:
+        """Ask for the end of a process that the session sees; nothing when it has ended. It ends in its own time.
+
+        Raises HandleNotVisible, ProcessNotFound, StoreUnavailable.
+        """
+        self._refuse_when_over()
+        if self._processes is None:
+            raise AgentError("there is nobody to keep processes")
+        await self._processes.cancel(process_id, reason)
 
     async def idempotent(self, key: str, fn: Callable[[], Any]) -> Any:
         """Do something to the world, once in this turn however often it is run: what `fn` comes to, or what it came to

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 from sightline.clock import Clock
+from sightline.process.model import Disposition, EventType
 from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Role, UsageFigures
 from sightline.turn.agent import Turn, TurnOver, check_text
@@ -145,6 +146,27 @@ class BlockingTurn:
     ) -> Any:
         """See `Turn.ask`. The thread waits with the turn."""
         return self.wait_for(lambda: self._turn.ask(prompt, kind=kind, options=options, key=key))
+
+    def start_process(
+        self,
+        name: str,
+        args: dict[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        label: str | None = None,
+        disposition: Disposition = "rerunnable",
+        event_types: Sequence[EventType] = (),
+    ) -> str:
+        """See `Turn.start_process`."""
+        return self.wait_for(
+            lambda: self._turn.start_process(
+                name, args, key=key, label=label, disposition=disposition, event_types=event_types
+            )
+        )
+
+    def cancel_process(self, process_id: str, reason: str = "cancelled") -> None:
+        """See `Turn.cancel_process`."""
+        self.wait_for(lambda: self._turn.cancel_process(process_id, reason))
 
     def idempotent(self, key: str, fn: Callable[[], Any]) -> Any:
         """See `Turn.idempotent`; `fn` is called here, in this thread."""

@@ -45,6 +45,7 @@ from sightline.turn.composing import Said, command_commit, frame_switch, turn_co
 from sightline.turn.intake import Intake
 from sightline.turn.journal import JournalStore
 from sightline.turn.keeping import LeaseKeeper
+from sightline.turn.processes import ProcessHost, TurnProcesses
 from sightline.turn.recording import journal_of
 from sightline.turn.requests import RequestStore
 from sightline.turn.rules import early_outcome, ended_batches, error_text, failure_text
@@ -102,6 +103,7 @@ class TurnDriver:
         owner_id: str,
         limits: DriverLimits,
         refresh: Callable[[RuntimeHandle], Awaitable[None]],
+        processes: ProcessHost | None = None,
     ) -> None:
         self._store = store
         self._attachments = attachments
@@ -112,6 +114,7 @@ class TurnDriver:
         self._owner_id = owner_id
         self._limits = limits
         self._refresh = refresh
+        self._processes = processes
         self._intake = Intake(store, attachments, clock, ids, owner_id=owner_id)
         self._keeper = LeaseKeeper(store, clock, lease_ms=limits.lease_ms, claim_ms=CLAIM_TTL_MS)
         self._asking = Asking(store, clock, ids, poll_interval=limits.poll_interval)
@@ -325,6 +328,7 @@ class TurnDriver:
             attachment=attachment,
             journal=journal_of(self._store, self._clock, claim, running.lose),
             ask=lambda question: self._asking.ask(handle, running, question),
+            processes=None if self._processes is None else TurnProcesses(self._processes, claim, self._clock),
             causes=work.turn_causes,
             options=work.input.protocol_turn_options,
         )

@@ -6,8 +6,16 @@ import msgspec
 import pytest
 
 from sightline.errors import HandleNotVisible
-from sightline.process.model import HandleGrant, ProcessScope
-from sightline.process.rules import check_visible, scopes_of, visible
+from sightline.process.model import (
+    AbandonedOutput,
+    CancelledOutput,
+    FailureOutput,
+    HandleGrant,
+    ProcessEvent,
+    ProcessScope,
+    SuccessOutput,
+)
+from sightline.process.rules import check_visible, scopes_of, told_as, visible
 
 
 def test_a_session_is_read_before_its_frame_and_alone_when_it_has_none() -> None:
@@ -48,3 +56,39 @@ def test_of_handles_that_are_named_the_first_that_does_not_show_is_told() -> Non
     with pytest.raises(HandleNotVisible) as refusal:
         check_visible("s", ["a", "y", "x"], grants)
     assert (refusal.value.session_id, refusal.value.process_id) == ("s", "y")
+
+
+@pytest.mark.parametrize(
+    ("event_type", "word"),
+    [
+        ("page", "progress"),
+        ("process.cancel_requested", "cancel_requested"),
+        ("process.signal", None),
+        ("process.noted", None),
+        ("process.wake", None),
+    ],
+)
+def test_of_what_a_process_logs_for_itself_observers_are_not_told(event_type: str, word: str | None) -> None:
+    event = ProcessEvent(process_id="p", sequence=1, event_type=event_type, payload=None, occurred_at_ms=0)
+    assert told_as(event) == word
+
+
+@pytest.mark.parametrize(
+    ("output", "word"),
+    [
+        (SuccessOutput(), "completed"),
+        (FailureOutput(code="c", message="m"), "failed"),
+        (CancelledOutput(message="m"), "cancelled"),
+        (
+            AbandonedOutput(message="m", owner_id="o", fencing_token=1, expired_at_ms=0, found_by="w"),
+            "abandoned",
+        ),
+    ],
+)
+def test_an_end_is_told_by_its_name_whatever_its_event_is_called(
+    output: SuccessOutput | FailureOutput | CancelledOutput | AbandonedOutput, word: str
+) -> None:
+    event = ProcessEvent(
+        process_id="p", sequence=1, event_type="finished", payload=None, occurred_at_ms=0, output=output
+    )
+    assert told_as(event) == word

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from sightline.errors import HandleNotGranted
+from sightline.observation.model import SessionState
 from sightline.process.appending import cancel_request
 from sightline.process.model import (
     GrantHolder,
@@ -16,7 +19,7 @@ from sightline.process.model import (
     Registered,
     Registration,
 )
-from sightline.process.rules import as_stored, check_same, checked, grant_of, new_record
+from sightline.process.rules import as_stored, check_same, checked, grant_of, new_record, scopes_of, visible
 from sightline.stores.memory.processes import Process, append_event
 from sightline.stores.memory.state import State
 
@@ -29,6 +32,7 @@ __all__ = [
     "register_process",
     "revoke_process",
     "transfer_grants",
+    "with_processes",
 ]
 
 
@@ -112,3 +116,10 @@ def list_grants(state: State, scope: ProcessScope, *, live: bool) -> tuple[Handl
         for _, process in sorted(state.processes.by_id.items())
         if scope in process.grants and not (live and process.record.is_terminal)
     )
+
+
+def with_processes(state: State, session: SessionState) -> SessionState:
+    """The session with the live processes that it sees."""
+    scopes = scopes_of(session.record.session_id, session.record.agent_frame_id)
+    granted = [grant for scope in scopes for grant in list_grants(state, scope, live=True)]
+    return structs.replace(session, processes=visible(granted))

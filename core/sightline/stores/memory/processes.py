@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, field, structs
 
 from sightline.errors import HandleNotVisible, ProcessLeaseLost, ProcessNotFound
 from sightline.process.appending import abandoned, appended, replayed
-from sightline.process.leasing import Hold, abandonment, acquired, is_free, released, renewed
+from sightline.process.leasing import Hold, abandonment, acquired, forgiven, is_free, released, renewed
 from sightline.process.model import (
     Appended,
     ExternalRef,
@@ -58,7 +58,8 @@ class Processes:
 
     def __init__(self) -> None:
         self.by_id: dict[str, Process] = {}
-        self.wakes: list[PendingWake] = []
+        self.wakes: dict[int, PendingWake] = {}
+        """Those that are to be delivered, by their position."""
         self.wake_ids: set[tuple[str, str]] = set()
 
     def process(self, process_id: str) -> Process:
@@ -155,11 +156,12 @@ def _keep(state: Processes, process: Process, result: Appended) -> None:
         process.hold = process.hold.freed()
     if event.wake is not UNSET and (event.process_id, event.wake.wake_id) not in state.wake_ids:
         state.wake_ids.add((event.process_id, event.wake.wake_id))
-        state.wakes.append(PendingWake(position=len(state.wakes) + 1, wake=event.wake))
+        position = len(state.wake_ids)
+        state.wakes[position] = PendingWake(position=position, wake=event.wake)
 
 
 def pending_wakes(state: Processes, limit: int, after: int) -> tuple[PendingWake, ...]:
-    return tuple(state.wakes[max(0, after) :][:limit])
+    return tuple(entry for entry in state.wakes.values() if entry.position > after)[:limit]
 
 
 # Leases
@@ -177,12 +179,14 @@ def acquire_process_lease(
     return lease
 
 
-def renew_process_lease(state: Processes, lease: ProcessLease, now: int, ttl_ms: int) -> ProcessLease:
+def renew_process_lease(state: Processes, lease: ProcessLease, now: int, ttl_ms: int, waits: bool) -> ProcessLease:
     process = state.by_id.get(lease.process_id)
     if process is None:
         raise ProcessLeaseLost(lease.process_id, lease.fencing_token)
     longer = renewed(process.hold, lease, now=now, ttl_ms=ttl_ms)
     process.hold = Hold.of(longer)
+    if waits:
+        process.record = forgiven(process.record)
     return longer
 
 

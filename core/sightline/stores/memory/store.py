@@ -29,6 +29,7 @@ from sightline.process.model import (
     ProcessStatus,
     Registered,
     Registration,
+    WakeDelivery,
 )
 from sightline.queue.model import Batch, Boundary, Cancellation, Claim, Draft, Enqueued, NothingClaimed
 from sightline.session.model import (
@@ -54,6 +55,7 @@ from sightline.stores.memory import (
     processes,
     requests,
     sessions,
+    waking,
 )
 from sightline.stores.memory.state import State
 from sightline.turn.commit import CommitResult, TurnCommit
@@ -81,7 +83,7 @@ class MemoryStore:
         return record
 
     async def load_session(self, session_id: str, newest: int) -> SessionState:
-        return sessions.load_session(self._state, session_id, newest)
+        return granting.with_processes(self._state, sessions.load_session(self._state, session_id, newest))
 
     async def list_sessions(self, *, limit: int, after: int | None, status: Status | None) -> SessionPage:
         return sessions.list_sessions(self._state, limit, after, status)
@@ -317,8 +319,10 @@ class MemoryStore:
     ) -> ProcessLease | ProcessBusy:
         return processes.acquire_process_lease(self._state.processes, process_id, owner_id, lease_token, now, ttl_ms)
 
-    async def renew_process_lease(self, lease: ProcessLease, *, now: int, ttl_ms: int) -> ProcessLease:
-        return processes.renew_process_lease(self._state.processes, lease, now, ttl_ms)
+    async def renew_process_lease(
+        self, lease: ProcessLease, *, now: int, ttl_ms: int, waits: bool = False
+    ) -> ProcessLease:
+        return processes.renew_process_lease(self._state.processes, lease, now, ttl_ms, waits)
 
     async def release_process_lease(self, lease: ProcessLease, *, charge: bool = True) -> None:
         processes.release_process_lease(self._state.processes, lease, charge)
@@ -372,3 +376,10 @@ class MemoryStore:
 
     async def pending_wakes(self, *, limit: int, after: int = 0) -> tuple[PendingWake, ...]:
         return processes.pending_wakes(self._state.processes, limit, after)
+
+    async def deliver_wake(
+        self, position: int, *, batch_id: str, now: int, max_open: int, then: Callable[[WakeDelivery], None]
+    ) -> WakeDelivery:
+        delivery = waking.deliver_wake(self._state, position, batch_id, now, max_open)
+        then(delivery)
+        return delivery

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import structs
 
 from sightline.errors import HandleNotGranted
+from sightline.observation.model import SessionState
 from sightline.process.appending import cancel_request
 from sightline.process.model import (
     GrantHolder,
@@ -19,7 +20,8 @@ from sightline.process.model import (
     Registered,
     Registration,
 )
-from sightline.process.rules import as_stored, check_same, grant_of, new_record
+from sightline.process.rules import as_stored, check_same, grant_of, new_record, scopes_of, visible
+from sightline.stores.sqlite import sessions
 from sightline.stores.sqlite.connection import Connection
 from sightline.stores.sqlite.processes import append_event, get_process, process_of, record_of_process
 from sightline.stores.sqlite.rows import decode, text
@@ -32,6 +34,7 @@ __all__ = [
     "grant_process",
     "grants_of_process",
     "list_grants",
+    "load_session",
     "register_process",
     "revoke_process",
     "transfer_grants",
@@ -130,6 +133,14 @@ def grants_of_process(db: Connection, process_id: str) -> tuple[GrantHolder, ...
 def list_grants(db: Connection, scope: ProcessScope, *, live: bool) -> tuple[HandleGrant, ...]:
     rows = run(db, "grants_of_scope", session_id=scope.session_id, agent_frame_id=scope.agent_frame_id, live=live)
     return tuple(grant_of(record_of_process(row), decode(row["descriptor"], dict)) for row in rows)
+
+
+def load_session(db: Connection, session_id: str, newest: int) -> SessionState:
+    """The session with the live processes that it sees."""
+    session = sessions.load_session(db, session_id, newest)
+    scopes = scopes_of(session_id, session.record.agent_frame_id)
+    granted = [grant for scope in scopes for grant in list_grants(db, scope, live=True)]
+    return structs.replace(session, processes=visible(granted))
 
 
 def _put(db: Connection, scope: ProcessScope, process_id: str, descriptor: str) -> None:

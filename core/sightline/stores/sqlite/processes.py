@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, structs
 
 from sightline.errors import HandleNotVisible, ProcessLeaseLost, ProcessNotFound
 from sightline.process.appending import abandoned, appended, replayed
-from sightline.process.leasing import Hold, abandonment, acquired, released, renewed
+from sightline.process.leasing import Hold, abandonment, acquired, forgiven, released, renewed
 from sightline.process.model import (
     Appended,
     AwaitOutput,
@@ -200,12 +200,12 @@ def acquire_process_lease(
     return lease
 
 
-def renew_process_lease(db: Connection, lease: ProcessLease, now: int, ttl_ms: int) -> ProcessLease:
+def renew_process_lease(db: Connection, lease: ProcessLease, now: int, ttl_ms: int, waits: bool) -> ProcessLease:
     process = process_of(db, lease.process_id)
     if process is None:
         raise ProcessLeaseLost(lease.process_id, lease.fencing_token)
     longer = renewed(process.hold, lease, now=now, ttl_ms=ttl_ms)
-    _write(db, process, process.record, Hold.of(longer))
+    _write(db, process, forgiven(process.record) if waits else process.record, Hold.of(longer))
     return longer
 
 

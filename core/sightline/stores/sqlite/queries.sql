@@ -420,4 +420,11 @@ SELECT agent_frame_id, process_id FROM process_grants WHERE session_id = :sessio
 INSERT INTO process_wakes (process_id, wake_id, wake) VALUES (:process_id, :wake_id, :wake) ON CONFLICT DO NOTHING;
 
 -- name: pending_process_wakes
-SELECT position, wake FROM process_wakes WHERE position > :after ORDER BY position LIMIT :limit;
+SELECT position, wake FROM process_wakes INDEXED BY process_wakes_pending
+WHERE state = 'pending' AND position > :after ORDER BY position LIMIT :limit;
+
+-- name: get_pending_wake
+SELECT wake FROM process_wakes WHERE position = :position AND state = 'pending';
+
+-- name: settle_process_wake
+UPDATE process_wakes SET state = :state, settled_at_ms = :now WHERE position = :position;

@@ -34,6 +34,7 @@ from sightline.process.model import (
     ProcessStatus,
     Registered,
     Registration,
+    WakeDelivery,
 )
 from sightline.process.rules import SESSION_DELETED, checked
 from sightline.queue.model import Batch, Boundary, Cancellation, Claim, Draft, Enqueued, NothingClaimed
@@ -65,6 +66,7 @@ from sightline.stores.sqlite import (
     processes,
     requests,
     sessions,
+    waking,
 )
 from sightline.stores.sqlite.connection import (
     Connection,
@@ -188,7 +190,7 @@ class SqliteStore:
         return await self._writer.submit(lambda db: sessions.create_session(db, new, now), then)
 
     async def load_session(self, session_id: str, newest: int) -> SessionState:
-        return await self._read(sessions.load_session, session_id, newest)
+        return await self._read(granting.load_session, session_id, newest)
 
     async def list_sessions(self, *, limit: int, after: int | None, status: Status | None) -> SessionPage:
         return await self._read(sessions.list_sessions, limit, after, status)
@@ -425,8 +427,10 @@ class SqliteStore:
             lambda db: processes.acquire_process_lease(db, process_id, owner_id, lease_token, now, ttl_ms)
         )
 
-    async def renew_process_lease(self, lease: ProcessLease, *, now: int, ttl_ms: int) -> ProcessLease:
-        return await self._writer.submit(lambda db: processes.renew_process_lease(db, lease, now, ttl_ms))
+    async def renew_process_lease(
+        self, lease: ProcessLease, *, now: int, ttl_ms: int, waits: bool = False
+    ) -> ProcessLease:
+        return await self._writer.submit(lambda db: processes.renew_process_lease(db, lease, now, ttl_ms, waits))
 
     async def release_process_lease(self, lease: ProcessLease, *, charge: bool = True) -> None:
         await self._writer.submit(lambda db: processes.release_process_lease(db, lease, charge))
@@ -470,3 +474,8 @@ class SqliteStore:
 
     async def pending_wakes(self, *, limit: int, after: int = 0) -> tuple[PendingWake, ...]:
         return await self._read(processes.pending_wakes, limit, after)
+
+    async def deliver_wake(
+        self, position: int, *, batch_id: str, now: int, max_open: int, then: Callable[[WakeDelivery], None]
+    ) -> WakeDelivery:
+        return await self._writer.submit(lambda db: waking.deliver_wake(db, position, batch_id, now, max_open), then)

@@ -42,6 +42,7 @@ from sightline.testing.conformance import (
     process_grants,
     process_leases,
     process_logs,
+    process_wakes,
     processes,
     queue_cancels,
     queue_claims,
@@ -90,6 +91,7 @@ STORE_CHECKS: tuple[StoreCheck, ...] = _checks_of(
     process_logs,
     process_leases,
     process_grants,
+    process_wakes,
 )
 REPLAY_CHECKS: tuple[ReplayCheck, ...] = _checks_of(replay_log, replay_subscriptions, replay_races)
 

@@ -109,6 +109,19 @@ async def a_process_lease_that_is_renewed_is_the_same_with_a_later_expiry(store:
     assert await store.renew_process_lease(lease, now=NOW, ttl_ms=100) == longer
 
 
+async def of_a_process_that_waits_earlier_attempts_do_not_count(store: KernelStore) -> None:
+    await register(store)
+    for attempt in range(3):
+        lease = await hold(store, f"worker {attempt}", now=NOW + attempt * 30_000)
+    await store.renew_process_lease(lease, now=NOW + 61_000, ttl_ms=30_000)
+    assert (await store.get_process("p")).attempts == 3
+    await store.renew_process_lease(lease, now=NOW + 62_000, ttl_ms=30_000, waits=True)
+    record = await store.get_process("p")
+    assert (record.attempts, record.started_at_ms) == (1, NOW)
+    await store.release_process_lease(lease, charge=False)
+    assert (await store.get_process("p")).attempts == 0
+
+
 async def a_process_lease_that_expired_cannot_be_renewed(store: KernelStore) -> None:
     await register(store)
     lease = await hold(store, ttl_ms=100)

@@ -49,11 +49,15 @@ CREATE TABLE process_grants (
 ) WITHOUT ROWID;
 CREATE INDEX process_grants_by_process ON process_grants (process_id);
 
--- The outbox: wakes that are asked for, each of a process once, for good.
+-- The outbox: wakes that are asked for, each of a process once, for good. A settled one stays, so that it is not asked
+-- for again.
 CREATE TABLE process_wakes (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     process_id TEXT NOT NULL,
     wake_id TEXT NOT NULL,
     wake TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'enqueued', 'discarded')),
+    settled_at_ms INTEGER,
     UNIQUE (process_id, wake_id)
 );
+CREATE INDEX process_wakes_pending ON process_wakes (position) WHERE state = 'pending';

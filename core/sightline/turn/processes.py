@@ -1,0 +1,255 @@
+"""The processes of one kernel: registered, told of, run here if there are engines, and their wakes delivered.
+
+Everything that writes to the registry passes through here or through the worker, and all of it ends in one place,
+`_logged`: there whoever waits is told, the engine that is to stop, the sessions that see the process, and the outbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from msgspec import UNSET
+
+from sightline.clock import Clock, within
+from sightline.errors import NotFound, SessionDeleted
+from sightline.ids import Ids
+from sightline.observation.handles import Handles
+from sightline.observation.processes import ProcessNews
+from sightline.persevering import persistently
+from sightline.process.appending import cancel_request, signal
+from sightline.process.awaiting import ProcessWaits
+from sightline.process.engine import Engine
+from sightline.process.functions import FUNCTION, function_registration
+from sightline.process.model import (
+    Appended,
+    AwaitOutput,
+    NewEvent,
+    NewGrant,
+    PendingWake,
+    ProcessScope,
+    Registered,
+    Registration,
+    WakeDelivery,
+)
+from sightline.process.outbox import WakeDriver
+from sightline.process.port import ProcessStore
+from sightline.process.rules import scopes_of
+from sightline.process.runner import ProcessWorkDriver, ProcessWorkRunner
+from sightline.process.worker import ProcessWorker, WorkerLimits
+from sightline.queue.model import Claim
+from sightline.turn.agent import NewProcess
+
+__all__ = ["ProcessHost", "TurnProcesses"]
+
+_log = logging.getLogger("sightline.turn.processes")
+
+_T = TypeVar("_T")
+
+
+class ProcessHost:
+    """Lives on one event loop, from `start` to `stop`.
+
+    `engines` run processes, by their kind; where there are none, others run them. Without `runs_work` nothing is done
+    here but to keep processes, to tell of them and to wait for them. `poke` is called with a session's id and the
+    reason when a wake has come into its queue, which takes up to `max_open` batches.
+    """
+
+    def __init__(
+        self,
+        store: ProcessStore,
+        handles: Handles,
+        *,
+        engines: Mapping[str, Engine],
+        runs_work: bool,
+        clock: Clock,
+        ids: Ids,
+        limits: WorkerLimits,
+        poll_interval: float,
+        max_open: int,
+        poke: Callable[[str, str], None],
+    ) -> None:
+        self._store = store
+        self._handles = handles
+        self._clock = clock
+        self._ids = ids
+        self._max_open = max_open
+        self._poke = poke
+        self._waits = ProcessWaits(store, clock)
+        self._news = ProcessNews(store, handles, clock)
+        self._wakes = WakeDriver(store, self._deliver, clock) if runs_work else None
+        self._worker: ProcessWorker | None = None
+        self._runner: ProcessWorkRunner | None = None
+        if engines and runs_work:
+            self._worker = ProcessWorker(
+                store, engines, waits=self._waits, clock=clock, ids=ids, limits=limits, logged=self._logged
+            )
+            self._runner = ProcessWorkRunner.inline(self._worker, clock, poll_interval=poll_interval)
+        self.driver = ProcessWorkDriver(store, None if self._runner is None else self._runner.poke_handle())
+
+    # Life
+
+    @property
+    def running(self) -> int:
+        """How many processes run here, those that wait among them."""
+        return 0 if self._worker is None else self._worker.active
+
+    def start(self) -> None:
+        """Begin to run processes and to deliver wakes, those of earlier lives first."""
+        if self._worker is not None and self._runner is not None:
+            self._worker.start()
+            self._runner.spawn()
+        if self._wakes is not None:
+            self._wakes.start()
+
+    def stop_claiming(self) -> None:
+        """Begin no more processes; give back those that wait, and let those at work go on."""
+        if self._worker is not None:
+            self._worker.stop_claiming()
+            self._worker.hand_back_waiting()
+
+    async def wait_idle(self) -> None:
+        """Return when no process runs here. Cancellable at any time."""
+        if self._worker is not None:
+            await self._worker.wait_idle()
+
+    async def stop(self) -> None:
+        """End everything now; what runs is given back. Returns when no task is left; may be called again."""
+        if self._worker is not None and self._runner is not None:
+            await self._runner.stop()
+            await self._worker.stop()
+        if self._wakes is not None:
+            await self._wakes.stop()
+        await self._news.stop()
+
+    # Processes
+
+    async def start_process(self, registration: Registration, grants: Sequence[NewGrant] = ()) -> Registered:
+        """Keep a process and who sees it: durable when this returns, and run soon, wherever it can be.
+
+        Raises InvalidInput, ProcessConflict when the id came with other content before, SessionNotFound,
+        SessionDeleted, StoreUnavailable.
+        """
+
+        def registered(result: Registered) -> None:
+            if result.created:
+                self._news.started(result.record)
+                self.driver.poke()
+
+        return await self._store.register_process(
+            registration, grants=grants, now=self._clock.now_ms(), then=registered
+        )
+
+    async def append(self, process_id: str, event: NewEvent, *, session_id: str | None = None) -> Appended:
+        """Log an event that does not come from the worker; with a session, only of a process that it sees.
+
+        Raises what `ProcessStore.append_event` raises, and SessionNotFound, SessionDeleted.
+        """
+        if session_id is None:
+            return await self._append(process_id, event, None)
+        async with self._handles.opened(session_id) as handle:
+            scopes = scopes_of(session_id, handle.view.read_view.agent_frame_id)
+            return await self._append(process_id, event, scopes)
+
+    async def cancel(self, process_id: str, reason: str = "cancelled", *, session_id: str | None = None) -> Appended:
+        """Ask for the end of a process; nothing when it has ended. Durable when this returns. Raises like `append`."""
+        return await self.append(process_id, cancel_request(process_id, reason), session_id=session_id)
+
+    async def signal(self, process_id: str, signal_id: str, payload: Any, *, session_id: str | None = None) -> Appended:
+        """Tell a process something, once under that id. Raises like `append`."""
+        return await self.append(process_id, signal(process_id, signal_id, payload), session_id=session_id)
+
+    async def end_of(self, process_id: str, timeout: float) -> AwaitOutput | None:
+        """What a process came to, or none after `timeout` seconds. Cancellable at any time.
+
+        Raises ProcessNotFound, StoreUnavailable.
+        """
+        waiting = asyncio.ensure_future(self._waits.end_of(process_id))
+        try:
+            return await waiting if await within(self._clock, timeout, waiting) else None
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+    async def _append(self, process_id: str, event: NewEvent, seen_from: Sequence[ProcessScope] | None) -> Appended:
+        return await self._store.append_event(
+            process_id, event, now=self._clock.now_ms(), then=self._logged, seen_from=seen_from
+        )
+
+    # What was written
+
+    def _logged(self, appended: Appended) -> None:
+        event = appended.event
+        if event is None:
+            return
+        self._waits.changed(event.process_id)
+        if self._worker is not None:
+            self._worker.changed(event)
+        self._news.logged(appended)
+        if event.wake is not UNSET and self._wakes is not None:
+            self._wakes.poke()
+
+    async def _deliver(self, pending: PendingWake) -> None:
+        """Put a wake into the queue of its session, through the session's handle, so that its observers see it."""
+        session_id = pending.wake.target_session_id
+        try:
+            async with self._handles.opened(session_id) as handle:
+
+                def delivered(delivery: WakeDelivery) -> None:
+                    if delivery.enqueued is not UNSET:
+                        batch = delivery.enqueued.batch
+                        if not delivery.enqueued.replayed:
+                            handle.record_queue_changed("enqueued" if batch.state.is_open else "cancelled", (batch,))
+                        self._poke(session_id, "process_wake")
+
+                await handle.write(self._settle(pending, delivered))
+        except (NotFound, SessionDeleted):
+            # The store decides in its transaction whether there really is nobody to wake.
+            await self._settle(pending, lambda _: None)
+
+    async def _settle(self, pending: PendingWake, then: Callable[[WakeDelivery], None]) -> WakeDelivery:
+        delivery = await self._store.deliver_wake(
+            pending.position,
+            batch_id=self._ids.new(),
+            now=self._clock.now_ms(),
+            max_open=self._max_open,
+            then=then,
+        )
+        if delivery.state == "discarded":
+            _log.info("wake %s is discarded: its session is gone", pending.wake.wake_id)
+        return delivery
+
+
+class TurnProcesses:
+    """What one turn does with processes. See `sightline.turn.agent.Processes`."""
+
+    def __init__(self, host: ProcessHost, claim: Claim, clock: Clock) -> None:
+        self._host = host
+        self._claim = claim
+        self._clock = clock
+
+    async def start(self, new: NewProcess) -> str:
+        session_id, turn_id = self._claim.session_id, self._claim.turn_id
+        owner = ProcessScope(session_id)
+        registration = function_registration(
+            f"{turn_id}.{new.key}",
+            new.name,
+            new.args,
+            owner=owner,
+            disposition=new.disposition,
+            event_types=new.event_types,
+            caused_by={"type": "turn", "session_id": session_id, "turn_id": turn_id},
+        )
+        grant = NewGrant(scope=owner, descriptor={"kind": FUNCTION, "label": new.label})
+        started = await self._persistently(lambda: self._host.start_process(registration, (grant,)))
+        return started.record.process_id
+
+    async def cancel(self, process_id: str, reason: str) -> None:
+        session_id = self._claim.session_id
+        await self._persistently(lambda: self._host.cancel(process_id, reason, session_id=session_id))
+
+    async def _persistently(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        where = f"session {self._claim.session_id}: a process of turn {self._claim.turn_id}"
+        return await persistently(self._clock, where, work)
