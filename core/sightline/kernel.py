@@ -256,12 +256,18 @@ class Kernel:
         those that wait for something at once.
         """
         self._begin_draining()
-        if self._runner is None or self._driver is None:
+        runner = self._runner
+        if runner is None or self._driver is None:
             return
-        self._runner.stop_claiming()
+
+        async def wait_idle() -> None:
+            await runner.wait_idle()
+            await self.processes.wait_idle()
+
+        runner.stop_claiming()
         self.processes.stop_claiming()
         self._driver.hand_back_waiting()
-        idle = asyncio.gather(self._runner.wait_idle(), self.processes.wait_idle())
+        idle = asyncio.ensure_future(wait_idle())
         try:
             if not await within(self.clock, timeout, idle):
                 self._driver.hand_back()
