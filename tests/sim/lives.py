@@ -33,13 +33,7 @@ _T = TypeVar("_T")
 
 def limits_of(plan: Plan) -> Limits:
     """The limits of every kernel in this world."""
-    return Limits(
-        poll_interval=plan.poll,
-        session_lease=plan.lease,
-        retention=plan.retention,
-        turn_timeout=plan.turn_timeout,
-        flush_window=plan.flush_window,
-    )
+    return Limits(poll_interval=plan.poll, session_lease=plan.lease, retention=plan.retention)
 
 
 class Gone(Exception):
