@@ -52,7 +52,8 @@ _READING = """\
 
 Every figure is the median of its rounds, with the lowest and the highest in brackets. What is compared is measured
 in turn, round by round, each round beginning with another subject, and ratios are taken within a round, because a
-machine is not the same from one minute to the next. Trust the ratios more than the figures. Everything goes over
+machine is not the same from one minute to the next. Trust the ratios more than the figures; a target that is nearly
+met may be met in one run and missed in the next, as the range of its rounds shows. Everything goes over
 the loopback interface, without TLS; the server and all it needs has one core, the client another; data is in new
 temporary folders on disk.
 
@@ -64,7 +65,7 @@ _AGAIN = """\
 On Linux with two cores or more:
 
 ```sh
-make bench                                               # everything; takes about two hours
+make bench                                               # everything; takes well over an hour
 make bench ARGS="--only turns --rounds 3"                # one section
 make bench ARGS="--short"                                # do the instruments work? Minutes; the numbers mean little
 make bench ARGS="--write docs/performance.md"            # and write this page

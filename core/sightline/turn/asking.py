@@ -19,12 +19,12 @@ from sightline.clock import Clock
 from sightline.errors import LeaseLost, StoreUnavailable
 from sightline.ids import Ids
 from sightline.observation.handle import RuntimeHandle
+from sightline.persevering import persistently
 from sightline.session.model import Request
 from sightline.turn.agent import Question
 from sightline.turn.recording import lease_of
 from sightline.turn.requests import Asked, RequestStore
 from sightline.turn.running import Running
-from sightline.turn.tasks import persistently
 
 __all__ = ["Asking", "Places"]
 

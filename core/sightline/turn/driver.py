@@ -26,6 +26,7 @@ from sightline.observation.activities import Activity, Outcome
 from sightline.observation.changes import Change, queue_change
 from sightline.observation.events import TurnActivity
 from sightline.observation.handle import RuntimeHandle
+from sightline.persevering import STORE_RETRIES, finish, persistently, retrieve
 from sightline.queue.materializing import (
     InputMessage,
     TurnWork,
@@ -50,7 +51,6 @@ from sightline.turn.recording import journal_of
 from sightline.turn.requests import RequestStore
 from sightline.turn.rules import early_outcome, ended_batches, error_text, failure_text
 from sightline.turn.running import Running
-from sightline.turn.tasks import STORE_RETRIES, finish, persistently, retrieve
 from sightline.turn.telling import (
     claimed,
     command_ended,

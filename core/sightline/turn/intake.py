@@ -11,6 +11,7 @@ from sightline.clock import Clock
 from sightline.errors import LeaseLost, StoreUnavailable
 from sightline.ids import Ids
 from sightline.observation.handle import RuntimeHandle
+from sightline.persevering import finish
 from sightline.queue.materializing import Attachments, InputMessage, input_messages, pictures_of
 from sightline.queue.model import CLAIM_TTL_MS, MAX_CLAIM, Boundary, Claim
 from sightline.queue.port import QueueStore
@@ -18,7 +19,6 @@ from sightline.session.model import Attachment
 from sightline.session.port import AttachmentStore
 from sightline.session.rules import media_type_of
 from sightline.turn.running import Running
-from sightline.turn.tasks import finish
 from sightline.turn.telling import claimed, input_accepted
 
 __all__ = ["Intake"]

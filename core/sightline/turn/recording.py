@@ -11,10 +11,10 @@ import msgspec
 
 from sightline.clock import Clock
 from sightline.errors import LeaseLost
+from sightline.persevering import finish, persistently
 from sightline.queue.model import Claim
 from sightline.session.model import SessionLease
 from sightline.turn.journal import JournalStore
-from sightline.turn.tasks import finish, persistently
 
 __all__ = ["Journal", "journal_of", "lease_of"]
 

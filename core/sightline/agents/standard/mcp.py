@@ -17,12 +17,12 @@ from msgspec import Struct
 
 from sightline.agents.standard.tools import Tool, ToolFailed
 from sightline.clock import Clock, within
+from sightline.persevering import retrieve
 from sightline.startup_errors import (
     ExtraMissing,
     ToolRefused,
 )
 from sightline.turn.agent import Turn
-from sightline.turn.tasks import retrieve
 
 try:
     import httpx2
