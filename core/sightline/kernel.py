@@ -38,6 +38,7 @@ from sightline.observation.watching import Snapshot, watch
 from sightline.observation.widening import widened
 from sightline.process.engine import Engine
 from sightline.process.functions import FUNCTION, FunctionEngine
+from sightline.process.model import GrantsEnded
 from sightline.process.port import ProcessRegistry, ProcessStore
 from sightline.process.worker import WorkerLimits
 from sightline.queue.materializing import command_source_key
@@ -351,16 +352,20 @@ class Kernel:
         """Older messages, page by page."""
         return await self._store.page_messages(session_id, before=before, limit=limit)
 
-    async def delete_session(self, session_id: str) -> None:
-        """Erase the session and fence its id; its observers are told, its turn is stopped."""
+    async def delete_session(self, session_id: str) -> GrantsEnded:
+        """Erase the session and fence its id; its observers are told, its turn is stopped. Returns what became of the
+        processes that it saw: those that nobody else sees are asked to end.
+        """
 
-        def deleted(_: None) -> None:
+        def deleted(ended: GrantsEnded) -> None:
             self._handles.deleted(session_id)
             if self._driver is not None:
                 self._driver.session_deleted(session_id)
+            self.processes.session_deleted(session_id, ended)
 
-        await self._store.delete_session(session_id, self.clock.now_ms(), deleted)
+        ended = await self._store.delete_session(session_id, self.clock.now_ms(), deleted)
         await self._attachments.delete_session(session_id)
+        return ended
 
     async def attachment(self, session_id: str, attachment_id: str) -> tuple[Attachment, bytes]:
         """A picture of the session. Raises AttachmentNotFound, SessionNotFound, SessionDeleted, StoreUnavailable."""
