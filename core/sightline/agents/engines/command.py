@@ -71,7 +71,8 @@ class CommandEngine:
             return _refusal(work.input["argv"][0], error)
         telling = asyncio.create_task(_tell(work, command, self._most_output), name=f"output of {work.process_id}")
         try:
-            await asyncio.wait({command.exited, telling}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {command.exited, telling}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if telling.done():
                 telling.result()  # the process is another worker's: there is nobody to run it for
         except BaseException:

@@ -55,12 +55,11 @@ def test_a_character_may_come_in_halves_and_what_is_no_text_is_replaced() -> Non
 
 
 def test_beyond_the_limit_nothing_is_kept_of_any_stream() -> None:
-    output = Output(5)
-    output.take("stdout", b"123")
-    assert not output.dropped
-    output.take("stderr", b"456")
-    assert output.dropped
-    output.take("stdout", b"789")
+    output, dropped = Output(5), list[bool]()
+    for stream, data in (("stdout", b"123"), ("stderr", b"456"), ("stdout", b"789")):
+        output.take(stream, data)
+        dropped.append(output.dropped)
+    assert dropped == [False, True, True]
     output.end()
     assert list(output.pieces()) == [Piece("stdout", "123"), Piece("stderr", "45")]
 
