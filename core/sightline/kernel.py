@@ -16,15 +16,10 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from sightline.agents.engines.command import MOST_OUTPUT, CommandEngine
+from sightline.agents.engines.command import MOST_OUTPUT
+from sightline.agents.engines.standard import standard_engines
 from sightline.clock import Clock, SystemClock, within
-from sightline.errors import (
-    CommandFailed,
-    Draining,
-    InvalidInput,
-    SessionDeleted,
-    SightlineError,
-)
+from sightline.errors import CommandFailed, Draining, InvalidInput, SessionDeleted, SightlineError
 from sightline.ids import Ids, SystemIds
 from sightline.observation.cursor import Cursor, parse_for_session
 from sightline.observation.events import Event
@@ -38,19 +33,11 @@ from sightline.observation.surroundings import Surroundings
 from sightline.observation.watching import Snapshot, watch
 from sightline.observation.widening import widened
 from sightline.process.engine import Engine
-from sightline.process.functions import FunctionEngine
-from sightline.process.kinds import COMMAND, FUNCTION
+from sightline.process.model import GrantsEnded
 from sightline.process.port import ProcessRegistry, ProcessStore
 from sightline.process.worker import WorkerLimits
 from sightline.queue.materializing import command_source_key
-from sightline.queue.model import (
-    Batch,
-    Cancellation,
-    CommandPayload,
-    Draft,
-    Receipt,
-    SessionCommand,
-)
+from sightline.queue.model import Batch, Cancellation, CommandPayload, Draft, Receipt, SessionCommand
 from sightline.queue.rules import check_draft
 from sightline.queue.runner import QueuedWorkPoke, QueuedWorkRunner
 from sightline.session.model import (
@@ -183,7 +170,7 @@ class Kernel:
         self.processes = ProcessHost(
             self._store,
             self._handles,
-            engines=self._standard_engines() if engines is None else engines,
+            engines=standard_engines(self.limits.command_output) if engines is None else engines,
             runs_work=agent is not None,
             clock=self.clock,
             ids=self.ids,
@@ -225,9 +212,6 @@ class Kernel:
             )
             self._runner = self._host.runner
             self._handles.around = replace(around, queued_work_poke=QueuedWorkPoke(self._runner))
-
-    def _standard_engines(self) -> dict[str, Engine]:
-        return {FUNCTION: FunctionEngine(), COMMAND: CommandEngine(most_output=self.limits.command_output)}
 
     # Life
 
@@ -358,16 +342,20 @@ class Kernel:
         """Older messages, page by page."""
         return await self._store.page_messages(session_id, before=before, limit=limit)
 
-    async def delete_session(self, session_id: str) -> None:
-        """Erase the session and fence its id; its observers are told, its turn is stopped."""
+    async def delete_session(self, session_id: str) -> GrantsEnded:
+        """Erase the session and fence its id; its observers are told, its turn is stopped. Returns what became of the
+        processes that it saw: those that nobody else sees are asked to end.
+        """
 
-        def deleted(_: None) -> None:
+        def deleted(ended: GrantsEnded) -> None:
             self._handles.deleted(session_id)
             if self._driver is not None:
                 self._driver.session_deleted(session_id)
+            self.processes.session_deleted(session_id, ended)
 
-        await self._store.delete_session(session_id, self.clock.now_ms(), deleted)
+        ended = await self._store.delete_session(session_id, self.clock.now_ms(), deleted)
         await self._attachments.delete_session(session_id)
+        return ended
 
     async def attachment(self, session_id: str, attachment_id: str) -> tuple[Attachment, bytes]:
         """A picture of the session. Raises AttachmentNotFound, SessionNotFound, SessionDeleted, StoreUnavailable."""
