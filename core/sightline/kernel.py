@@ -57,6 +57,7 @@ from sightline.session.port import AttachmentStore
 from sightline.stores.memory import MemoryAttachments, MemoryStore
 from sightline.stores.replay_memory import MemoryReplayStore
 from sightline.turn.agent import Agent
+from sightline.turn.children import count_child
 from sightline.turn.commands import ToolSource
 from sightline.turn.driver import DriverLimits, TurnDriver, TurnStore
 from sightline.turn.host import TurnHost
@@ -170,7 +171,7 @@ class Kernel:
         self.processes = ProcessHost(
             self._store,
             self._handles,
-            engines=standard_engines(self.limits.command_output) if engines is None else engines,
+            engines=standard_engines(self, command_output=self.limits.command_output) if engines is None else engines,
             runs_work=agent is not None,
             clock=self.clock,
             ids=self.ids,
@@ -496,6 +497,12 @@ class Kernel:
 
             asked = await handle.write(self._store.answer_request(session_id, request_id, said, then=answered))
             return asked.request, handle.cursor
+
+    async def count_child(self, session_id: str, child_id: str, turn_id: str, key: str) -> None:
+        """See `sightline.turn.children.count_child`."""
+        await count_child(
+            self._store, self._handles, self.clock, session_id, child_id=child_id, turn_id=turn_id, key=key
+        )
 
     def _poke_session(self, session_id: str, reason: str) -> None:
         if self._runner is not None:
