@@ -50,19 +50,20 @@ async def test_what_nobody_runs_is_run_once_and_its_end_is_logged(make: MakeStor
 
 
 @both_stores
-async def test_two_workers_and_one_process_make_one_run(make: MakeStore, tmp_path: Path) -> None:
+async def test_two_workers_and_one_process_make_one_run_a_thousand_times(make: MakeStore, tmp_path: Path) -> None:
+    names = [f"p{number:03}" for number in range(1_000)]
     async with working(make, tmp_path) as place:
         other = Engines()
         second = place.another(other)
         second.start()
-        for number in range(50):
-            await register(place.store, f"p{number:02}")
+        for start in range(0, 1_000, 25):
+            await asyncio.gather(*(register(place.store, name) for name in names[start : start + 25]))
             await asyncio.gather(place.look(), second.claim_and_run_pending())
-            await place.end_of(f"p{number:02}")
+            await asyncio.gather(place.idle(), second.wait_idle())
         await second.stop()
-        begun = place.engines.begun + other.begun
-        assert sorted(begun) == sorted(set(begun))
-        assert len(begun) == 50
+        records = [await place.store.get_process(name) for name in names]
+        assert {(record.status, record.attempts, record.last_sequence) for record in records} == {("completed", 1, 1)}
+        assert sorted(place.engines.begun + other.begun) == names
 
 
 @both_stores
