@@ -16,14 +16,10 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
+from sightline.agents.engines.command import MOST_OUTPUT
+from sightline.agents.engines.standard import standard_engines
 from sightline.clock import Clock, SystemClock, within
-from sightline.errors import (
-    CommandFailed,
-    Draining,
-    InvalidInput,
-    SessionDeleted,
-    SightlineError,
-)
+from sightline.errors import CommandFailed, Draining, InvalidInput, SessionDeleted, SightlineError
 from sightline.ids import Ids, SystemIds
 from sightline.observation.cursor import Cursor, parse_for_session
 from sightline.observation.events import Event
@@ -37,20 +33,11 @@ from sightline.observation.surroundings import Surroundings
 from sightline.observation.watching import Snapshot, watch
 from sightline.observation.widening import widened
 from sightline.process.engine import Engine
-from sightline.process.functions import FunctionEngine
-from sightline.process.kinds import FUNCTION
 from sightline.process.model import GrantsEnded
 from sightline.process.port import ProcessRegistry, ProcessStore
 from sightline.process.worker import WorkerLimits
 from sightline.queue.materializing import command_source_key
-from sightline.queue.model import (
-    Batch,
-    Cancellation,
-    CommandPayload,
-    Draft,
-    Receipt,
-    SessionCommand,
-)
+from sightline.queue.model import Batch, Cancellation, CommandPayload, Draft, Receipt, SessionCommand
 from sightline.queue.rules import check_draft
 from sightline.queue.runner import QueuedWorkPoke, QueuedWorkRunner
 from sightline.session.model import (
@@ -70,6 +57,7 @@ from sightline.session.port import AttachmentStore
 from sightline.stores.memory import MemoryAttachments, MemoryStore
 from sightline.stores.replay_memory import MemoryReplayStore
 from sightline.turn.agent import Agent
+from sightline.turn.children import count_child
 from sightline.turn.commands import ToolSource
 from sightline.turn.driver import DriverLimits, TurnDriver, TurnStore
 from sightline.turn.host import TurnHost
@@ -104,9 +92,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     `keep_messages`: how many of a session's newest messages stay in memory and come with a snapshot.
     `retention`: how long ended batches stay readable, and answers known; `key_retention`: how long after its last use a
     key is known whose batch is not. `session_lease`: after how long without a sign of life another owner may take over
-    a session, `process_lease`: a process. `turn_timeout`: how long a turn may be at work, the time it waits for people
-    not counted; 0: as long as it likes. `flush_window`: text that is said within it is shown as one event; 0: every
-    piece is one.
+    a session, `process_lease`: a process. `command_output`: how many bytes of what a command writes are kept.
+    `turn_timeout`: how long a turn may be at work, the time it waits for people not counted; 0: as long as it likes.
+    `flush_window`: text that is said within it is shown as one event; 0: every piece is one.
     """
 
     concurrency: int = 64
@@ -118,6 +106,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     key_retention: float = 2_592_000.0
     session_lease: float = 10.0
     process_lease: float = 30.0
+    command_output: int = MOST_OUTPUT
     turn_timeout: float = 0.0
     flush_window: float = 0.0
 
@@ -135,8 +124,9 @@ class Kernel:
 
     `agent` None: accept and show work, but run none here. One that has an async `close` is closed by `stop`. `tools`
     reads what the agent offers, for the tool surface; `processes` is where a session's handle reads the processes it
-    may see, the store unless told otherwise; `engines` run processes, by their kind: unless told otherwise, functions
-    that were registered with `sightline.process.functions.process`. Without a `store` everything is in memory and ends
+    may see, the store unless told otherwise; `engines` run processes, by their kind: unless told otherwise, all that
+    `sightline.process.kinds` knows, functions as they were registered with `sightline.process.functions.process`.
+    Without a `store` everything is in memory and ends
     with the process; session commands are applied before they are answered then. Without `attachments` pictures are
     kept in memory.
     """
@@ -181,7 +171,7 @@ class Kernel:
         self.processes = ProcessHost(
             self._store,
             self._handles,
-            engines={FUNCTION: FunctionEngine()} if engines is None else engines,
+            engines=standard_engines(self, command_output=self.limits.command_output) if engines is None else engines,
             runs_work=agent is not None,
             clock=self.clock,
             ids=self.ids,
@@ -507,6 +497,12 @@ class Kernel:
 
             asked = await handle.write(self._store.answer_request(session_id, request_id, said, then=answered))
             return asked.request, handle.cursor
+
+    async def count_child(self, session_id: str, child_id: str, turn_id: str, key: str) -> None:
+        """See `sightline.turn.children.count_child`."""
+        await count_child(
+            self._store, self._handles, self.clock, session_id, child_id=child_id, turn_id=turn_id, key=key
+        )
 
     def _poke_session(self, session_id: str, reason: str) -> None:
         if self._runner is not None:

@@ -15,6 +15,8 @@ because nobody knows what a second run of it would do to the world; everything e
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -38,11 +40,16 @@ __all__ = [
     "FUNCTION",
     "KINDS",
     "NOTED",
+    "OUTPUT",
+    "OUTPUT_DROPPED",
     "PROGRESS",
     "SESSION_TURN",
+    "SPAWNED",
     "WAKE",
     "checked_input",
+    "child_session_of",
     "default_disposition",
+    "descriptor_of",
     "registration_of",
 ]
 
@@ -60,7 +67,21 @@ WAKE = EventType(
     schema={"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}},
     semantics=EventSemantics(wake=WakeRule(input=PointerSelector("/text"))),
 )
+SPAWNED = EventType(name="process.spawned")
+"""The command runs: `{pid}`, which is its process group as well."""
+OUTPUT = EventType(
+    name="output",
+    schema={
+        "type": "object",
+        "required": ["stream", "text"],
+        "properties": {"stream": {"enum": ["stdout", "stderr"]}, "text": {"type": "string"}},
+    },
+)
+"""Lines of a command's output. The texts of one stream, joined, are what it wrote to it."""
+OUTPUT_DROPPED = EventType(name="output_dropped")
+"""The command wrote more than `{limit}` bytes; what comes now is read and not kept."""
 
+_SESSION_ID = re.compile(r"[A-Za-z0-9._~:@-]{1,128}")
 _TEXT = {"type": "string", "minLength": 1}
 
 _INPUTS: dict[str, dict[str, Any]] = {
@@ -122,6 +143,29 @@ def checked_input(kind: str, given: Any) -> dict[str, Any]:
     return checked
 
 
+def child_session_of(process_id: str, given: dict[str, Any]) -> str:
+    """The session in which a `session_turn` has its turn: the one that was named, or one of its own, always the same.
+    It is called after the process, if that makes an id that every part of the system takes.
+    """
+    named: str | None = given.get("session_id")
+    if named is not None:
+        return named
+    name = f"child:{process_id}"
+    if _SESSION_ID.fullmatch(name):
+        return name
+    return f"child:{hashlib.sha256(process_id.encode()).hexdigest()[:32]}"
+
+
+def descriptor_of(process_id: str, kind: str, given: dict[str, Any], label: str | None = None) -> dict[str, Any]:
+    """How whoever sees a process has it called, unless it is called otherwise."""
+    descriptor: dict[str, Any] = {"kind": kind}
+    if label is not None:
+        descriptor["label"] = label
+    if kind == SESSION_TURN:
+        descriptor["child_session_id"] = child_session_of(process_id, given)
+    return descriptor
+
+
 def registration_of(
     process_id: str,
     kind: str,
@@ -159,6 +203,8 @@ def _own_event_types(kind: str, wakes: bool) -> tuple[EventType, ...]:
             return (PROGRESS, WAKE) if wakes else (PROGRESS,)
         case "function":
             return (PROGRESS, NOTED, WAKE) if wakes else (PROGRESS, NOTED)
+        case "command":
+            return (SPAWNED, OUTPUT, OUTPUT_DROPPED)
         case _:
             return ()
 

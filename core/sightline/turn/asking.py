@@ -4,14 +4,16 @@ An answer reaches the turn that waits for it by a poke. The durable row is the a
 together the store is asked once in a while, and so an answer is found that was given elsewhere, or whose poke was lost.
 
 While a turn waits it holds no place among those that may run at one time, and takes one again before it goes on. Of
-several requests at a time the first answer ends that, and the turn holds its place while it waits for the others.
+several requests at a time the first answer ends that, and the turn holds its place while it waits for the others. The
+same goes for turns that wait for the end of a process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
 
 from msgspec import UNSET, Struct
 
@@ -29,6 +31,8 @@ from sightline.turn.running import Running
 __all__ = ["Asking", "Places"]
 
 _log = logging.getLogger("sightline.turn")
+
+_T = TypeVar("_T")
 
 
 class Places(Protocol):
@@ -69,6 +73,8 @@ class Asking:
         self._poll_interval = poll_interval
         self.places: Places = _Unbounded()
         self._waiting: dict[str, list[_Waiter]] = {}
+        self._aside: dict[Running, int] = {}
+        """Turns that wait for something else, and for how many things."""
         self._anybody = asyncio.Event()
         self._poll: asyncio.Task[None] | None = None
         self._draining = False
@@ -86,9 +92,8 @@ class Asking:
     def hand_back(self) -> None:
         """Whoever waits, now or later, gives its work back: this process will not see the answer."""
         self._draining = True
-        for waiters in self._waiting.values():
-            for waiter in waiters:
-                _hand_back(waiter.running)
+        for running in [*self._aside, *(waiter.running for waiters in self._waiting.values() for waiter in waiters)]:
+            _hand_back(running)
 
     def answered(self, request_id: str, answer: str) -> None:
         """Tell the answer, which is in the store, to whoever waits for it here."""
@@ -144,6 +149,26 @@ class Asking:
             left = True
             for request_id, waiter in waiters:
                 self._leave(request_id, waiter)
+
+    async def aside(self, running: Running, work: Awaitable[_T]) -> _T:
+        """Wait for something that goes on without the turn: it holds no place meanwhile, and gives its work back when
+        this process has to go. Raises what the work raises.
+        """
+        self._aside[running] = self._aside.get(running, 0) + 1
+        try:
+            if self._draining:
+                _hand_back(running)
+            with running.stopwatch.paused():
+                self.places.give_way(running.claim.session_id)
+                try:
+                    return await work
+                finally:
+                    if not running.stopped.is_set():
+                        await self.places.take_place(running.claim.session_id)
+        finally:
+            self._aside[running] -= 1
+            if not self._aside[running]:
+                del self._aside[running]
 
     def _wait(self, handle: RuntimeHandle, running: Running, request_id: str) -> _Waiter:
         waiter = _Waiter(handle, running, asyncio.get_running_loop().create_future())

@@ -328,7 +328,11 @@ class TurnDriver:
             attachment=attachment,
             journal=journal_of(self._store, self._clock, claim, running.lose),
             ask=lambda question: self._asking.ask(handle, running, question),
-            processes=None if self._processes is None else TurnProcesses(self._processes, claim, self._clock),
+            processes=None
+            if self._processes is None
+            else TurnProcesses(
+                self._processes, claim, self._clock, aside=lambda work: self._asking.aside(running, work)
+            ),
             causes=work.turn_causes,
             options=work.input.protocol_turn_options,
         )

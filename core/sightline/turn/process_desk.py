@@ -87,6 +87,10 @@ class ProcessDesk:
         """What a process came to, or none after `timeout` seconds."""
         return await self._patiently(timeout, self._waits.end_of(process_id))
 
+    async def whenever(self, process_id: str) -> AwaitOutput:
+        """What a process came to, once it has ended, however long that takes. Cancellable at any time."""
+        return await self._waits.end_of(process_id)
+
     async def _patiently(self, seconds: float, work: Awaitable[_T]) -> _T | None:
         waiting = asyncio.ensure_future(work)
         try:
