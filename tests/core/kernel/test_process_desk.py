@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,8 +18,10 @@ from sightline.errors import (
     ProcessNotYours,
     ProcessTerminal,
     SessionNotFound,
+    SightlineError,
     StoreUnavailable,
 )
+from sightline.observation.fold import fold
 from sightline.observation.model import shown_process
 from sightline.process.functions import Functions, RunningProcess, function_registration
 from sightline.process.model import (
@@ -380,3 +384,56 @@ async def test_the_cursor_that_shows_a_write_waits_for_the_store() -> None:
         await world.clock.run_for(1.0)
         assert await later == here.events[-1].cursor
         assert told(here) == ["started", "revoked"]
+
+
+# All of it
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_happens_to_processes_shows_as_it_is_stored_and_as_it_was_told(seed: int) -> None:
+    chance = random.Random(seed)
+    async with running(None, session_ids=BOTH) as world:
+        processes = world.kernel.processes
+        watched = [await watch(world, session_id) for session_id in BOTH]
+        names = ("a", "b", "c")
+
+        async def something() -> None:
+            name, scope, other = chance.choice(names), *chance.sample((HERE, THERE), 2)
+            match chance.randrange(8):
+                case 0 | 1:
+                    grants = [NewGrant(scope=each) for each in chance.choice(((HERE,), (THERE,), (HERE, THERE), ()))]
+                    await processes.start_process(external(name, event_types=(PROGRESS,)), grants)
+                case 2:
+                    await processes.append(name, NewEvent(event_type="progress", payload=chance.randrange(9)))
+                case 3:
+                    await processes.cancel(name)
+                case 4:
+                    await processes.complete(name)
+                case 5:
+                    await processes.grant(name, scope, {"label": str(chance.randrange(9))})
+                case 6:
+                    await processes.revoke(name, scope)
+                case 7:
+                    await processes.transfer(scope, other, [name])
+
+        for _ in range(40):
+            if not chance.randrange(3):
+                method = chance.choice(
+                    ("register_process", "append_event", "grant_process", "transfer_grants", "grants_of_process")
+                )
+                match chance.randrange(3):
+                    case 0:
+                        world.faults.fail_before(method)
+                    case 1:
+                        world.faults.fail_after(method)
+                    case 2 if method != "grants_of_process":
+                        world.faults.fail_after(method, told=False)
+            with contextlib.suppress(SightlineError):
+                await something()
+            if not chance.randrange(4):
+                await settled()
+        world.faults.heal()
+        await world.clock.run_for(10.0)
+        await in_step(world, *BOTH)
+        for each in watched:
+            assert fold(each.views[0], each.events) == each.handle.view
