@@ -10,16 +10,31 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from msgspec import UNSET
+
+from sightline.process.functions import RunningProcess, process
+from sightline.process.model import EventSemantics, EventType, PointerSelector, TemplateSelector, WakeRule
 from sightline.session.model import Policy
 from sightline.turn.agent import AgentError, Turn
 
-__all__ = ["demo", "demo_tools"]
+__all__ = ["COUNTDOWN", "countdown", "demo", "demo_tools"]
 
 _BREATH = 32
 """A stream without pauses lets others run after so many deltas."""
 _MAX_DELTAS = 1_000_000
 _MAX_DELTA_BYTES = 1_000_000
 _MAX_SLEEP_MS = 3_600_000
+_MAX_COUNT = 10_000
+
+COUNTDOWN = "demo.countdown"
+"""The function that `spawn countdown` starts: a name that no other agent's functions will have."""
+_DONE = EventType(name="done")
+_DONE_AND_WAKES = EventType(
+    name="done",
+    semantics=EventSemantics(
+        wake=WakeRule(input=TemplateSelector("counted to {total}", {"total": PointerSelector("/total")}))
+    ),
+)
 
 _Command = Callable[[Turn, str], Awaitable[None]]
 
@@ -29,6 +44,9 @@ async def demo(turn: Turn) -> None:
     for index, message in enumerate(turn.input):
         if index:
             turn.text("\n")
+        if message.origin is not UNSET and "process_id" in message.origin:
+            turn.text(f"woken by {message.origin['process_id']}")
+            continue
         word, _, rest = message.content.partition(" ")
         command = _COMMANDS.get(word)
         if command is None or (command is not _echo and not _FORMS[word].fullmatch(rest)):
@@ -114,6 +132,32 @@ async def _steps(turn: Turn, rest: str) -> None:
             lines += 1
 
 
+async def _spawn(turn: Turn, rest: str) -> None:
+    match = _FORMS["spawn"].fullmatch(rest)
+    assert match is not None
+    total, every = int(match["count"]), int(match["every"] or 0)
+    if total > _MAX_COUNT or every > _MAX_SLEEP_MS:
+        raise AgentError(f"a countdown goes up to {_MAX_COUNT} every {_MAX_SLEEP_MS} ms")
+    process_id = await turn.start_process(
+        COUNTDOWN,
+        {"total": total, "every_ms": every},
+        label=f"countdown {total}",
+        event_types=(_DONE_AND_WAKES if match["wake"] else _DONE,),
+    )
+    turn.text(f"started {process_id}")
+
+
+@process(COUNTDOWN)
+async def countdown(process: RunningProcess, total: int, every_ms: int) -> int:
+    """Counts, at its pace. Each step is logged under its key, so that another attempt goes on where this one was."""
+    for done in range(1, total + 1):
+        if every_ms:
+            await process.sleep(every_ms / 1000, key=f"{done}")
+        await process.progress({"done": done, "total": total}, key=f"{done}")
+    await process.log(_DONE.name, {"total": total}, key="done")
+    return total
+
+
 async def _help(turn: Turn, text: str) -> None:
     lead = f"I am the demo agent. I did not understand “{text[:80]}”." if text.strip() else "I am the demo agent."
     for word in re.findall(r"\s*\S+|\s+", f"{lead} Try one of these:\n{_USAGE}"):
@@ -173,6 +217,7 @@ _COMMANDS: dict[str, _Command] = {
     "tool": _tool,
     "ask": _ask,
     "steps": _steps,
+    "spawn": _spawn,
 }
 
 _FORMS = {
@@ -182,6 +227,7 @@ _FORMS = {
     "tool": re.compile(r"\S+(?: .*)?", re.DOTALL),
     "ask": re.compile(r".*\S.*", re.DOTALL),
     "steps": re.compile(r"(?P<count>\d{1,6})(?: every (?P<every>\d{1,9}))?", re.ASCII),
+    "spawn": re.compile(r"countdown (?P<count>\d{1,9})(?: every (?P<every>\d{1,9}))?(?P<wake> wake)?", re.ASCII),
 }
 
 _USAGE = """\
@@ -191,4 +237,5 @@ sleep MS — is quiet for a while
 fail TEXT — fails
 tool NAME JSON — calls a tool: add, now or slow
 ask TEXT — asks you, and waits for your answer
-steps N [every MS] — so many steps"""
+steps N [every MS] — so many steps
+spawn countdown N [every MS] [wake] — counts in the background, and wakes you at the end"""

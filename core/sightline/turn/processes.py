@@ -22,7 +22,7 @@ from sightline.persevering import persistently
 from sightline.process.appending import cancel_request, signal
 from sightline.process.awaiting import ProcessWaits
 from sightline.process.engine import Engine
-from sightline.process.functions import FUNCTION, function_registration
+from sightline.process.kinds import registration_of
 from sightline.process.model import (
     Appended,
     AwaitOutput,
@@ -233,16 +233,16 @@ class TurnProcesses:
     async def start(self, new: NewProcess) -> str:
         session_id, turn_id = self._claim.session_id, self._claim.turn_id
         owner = ProcessScope(session_id)
-        registration = function_registration(
+        registration = registration_of(
             f"{turn_id}.{new.key}",
-            new.name,
-            new.args,
+            new.kind,
+            new.input,
             owner=owner,
             disposition=new.disposition,
             event_types=new.event_types,
             caused_by={"type": "turn", "session_id": session_id, "turn_id": turn_id},
         )
-        grant = NewGrant(scope=owner, descriptor={"kind": FUNCTION, "label": new.label})
+        grant = NewGrant(scope=owner, descriptor={"kind": new.kind, "label": new.label})
         started = await self._persistently(lambda: self._host.start_process(registration, (grant,)))
         return started.record.process_id
 
