@@ -29,6 +29,9 @@ import { clock, compact, sentenceOf } from "./words.js";
  * @property {unknown} progress
  */
 
+/** What processes log for themselves. */
+const UNSAID = new Set(["process.noted"]);
+
 export class WorkView {
   #section = byId("work", HTMLElement);
   #list = byId("work-list", HTMLElement);
@@ -169,7 +172,8 @@ class Row {
     if (!tail) return this.#lines.replaceChildren();
     const isAtEnd = this.#lines.scrollTop + this.#lines.clientHeight >= this.#lines.scrollHeight - 8;
     const known = new Map([...this.#lines.children].map((line) => [line.getAttribute("data-sequence"), line]));
-    const lines = tail.events.map((event) => known.get(String(event.sequence)) ?? logLine(event));
+    const said = tail.events.filter((event) => !UNSAID.has(event.event_type));
+    const lines = said.map((event) => known.get(String(event.sequence)) ?? logLine(event));
     if (tail.error) lines.push(element("li", { class: "failure" }, sentenceOf(tail.error)));
     else if (lines.length === 0) lines.push(element("li", { class: "hint" }, tail.ended ? "It said nothing." : "Nothing yet."));
     arrange(this.#lines, lines);
