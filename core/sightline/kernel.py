@@ -486,8 +486,8 @@ class Kernel:
         """Answer what a turn asks: the request, and the cursor that shows that it is not open any more. Durable when
         this returns, and the turn goes on, wherever it runs.
 
-        Raises InvalidInput for what JSON cannot hold, RequestNotFound, AlreadyAnswered, SessionNotFound,
-        SessionDeleted, StoreUnavailable.
+        Raises InvalidInput for what JSON cannot hold, or an approval does not offer, RequestNotFound, AlreadyAnswered,
+        SessionNotFound, SessionDeleted, StoreUnavailable.
         """
         try:
             said = msgspec.json.encode(answer).decode()

@@ -293,7 +293,8 @@ class Turn:
         The request outlives this attempt, and so does its answer: who asks again under the same key in a later attempt
         of the turn asks nothing new. Without a `key` it is `ask-1`, `ask-2` and so on, in the order of the calls; who
         asks several things at a time, or not always the same things, gives keys. `kind`: `question`, `approval`, or
-        a word of the agent's own. `options`: what may be answered; the answer is not held against them.
+        a word of the agent's own. `options`: what is offered as an answer; an `approval` takes no other, while the
+        answer to any other kind is not held against them.
 
         While it waits, the turn takes no place from others. Cancelling the turn, or its other end, withdraws the
         request. Raises TypeError for what is no text or no JSON, StoreUnavailable, LeaseLost.
