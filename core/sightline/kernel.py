@@ -16,14 +16,10 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
+from sightline.agents.engines.command import MOST_OUTPUT
+from sightline.agents.engines.standard import standard_engines
 from sightline.clock import Clock, SystemClock, within
-from sightline.errors import (
-    CommandFailed,
-    Draining,
-    InvalidInput,
-    SessionDeleted,
-    SightlineError,
-)
+from sightline.errors import CommandFailed, Draining, InvalidInput, SessionDeleted, SightlineError
 from sightline.ids import Ids, SystemIds
 from sightline.observation.cursor import Cursor, parse_for_session
 from sightline.observation.events import Event
@@ -37,19 +33,11 @@ from sightline.observation.surroundings import Surroundings
 from sightline.observation.watching import Snapshot, watch
 from sightline.observation.widening import widened
 from sightline.process.engine import Engine
-from sightline.process.functions import FunctionEngine
-from sightline.process.kinds import FUNCTION
+from sightline.process.model import GrantsEnded
 from sightline.process.port import ProcessRegistry, ProcessStore
 from sightline.process.worker import WorkerLimits
 from sightline.queue.materializing import command_source_key
-from sightline.queue.model import (
-    Batch,
-    Cancellation,
-    CommandPayload,
-    Draft,
-    Receipt,
-    SessionCommand,
-)
+from sightline.queue.model import Batch, Cancellation, CommandPayload, Draft, Receipt, SessionCommand
 from sightline.queue.rules import check_draft
 from sightline.queue.runner import QueuedWorkPoke, QueuedWorkRunner
 from sightline.session.model import (
@@ -103,9 +91,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     `keep_messages`: how many of a session's newest messages stay in memory and come with a snapshot.
     `retention`: how long ended batches stay readable, and answers known; `key_retention`: how long after its last use a
     key is known whose batch is not. `session_lease`: after how long without a sign of life another owner may take over
-    a session, `process_lease`: a process. `turn_timeout`: how long a turn may be at work, the time it waits for people
-    not counted; 0: as long as it likes. `flush_window`: text that is said within it is shown as one event; 0: every
-    piece is one.
+    a session, `process_lease`: a process. `command_output`: how many bytes of what a command writes are kept.
+    `turn_timeout`: how long a turn may be at work, the time it waits for people not counted; 0: as long as it likes.
+    `flush_window`: text that is said within it is shown as one event; 0: every piece is one.
     """
 
     concurrency: int = 64
@@ -117,6 +105,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     key_retention: float = 2_592_000.0
     session_lease: float = 10.0
     process_lease: float = 30.0
+    command_output: int = MOST_OUTPUT
     turn_timeout: float = 0.0
     flush_window: float = 0.0
 
@@ -134,8 +123,9 @@ class Kernel:
 
     `agent` None: accept and show work, but run none here. One that has an async `close` is closed by `stop`. `tools`
     reads what the agent offers, for the tool surface; `processes` is where a session's handle reads the processes it
-    may see, the store unless told otherwise; `engines` run processes, by their kind: unless told otherwise, functions
-    that were registered with `sightline.process.functions.process`. Without a `store` everything is in memory and ends
+    may see, the store unless told otherwise; `engines` run processes, by their kind: unless told otherwise, all that
+    `sightline.process.kinds` knows, functions as they were registered with `sightline.process.functions.process`.
+    Without a `store` everything is in memory and ends
     with the process; session commands are applied before they are answered then. Without `attachments` pictures are
     kept in memory.
     """
@@ -180,7 +170,7 @@ class Kernel:
         self.processes = ProcessHost(
             self._store,
             self._handles,
-            engines={FUNCTION: FunctionEngine()} if engines is None else engines,
+            engines=standard_engines(self.limits.command_output) if engines is None else engines,
             runs_work=agent is not None,
             clock=self.clock,
             ids=self.ids,
@@ -352,16 +342,20 @@ class Kernel:
         """Older messages, page by page."""
         return await self._store.page_messages(session_id, before=before, limit=limit)
 
-    async def delete_session(self, session_id: str) -> None:
-        """Erase the session and fence its id; its observers are told, its turn is stopped."""
+    async def delete_session(self, session_id: str) -> GrantsEnded:
+        """Erase the session and fence its id; its observers are told, its turn is stopped. Returns what became of the
+        processes that it saw: those that nobody else sees are asked to end.
+        """
 
-        def deleted(_: None) -> None:
+        def deleted(ended: GrantsEnded) -> None:
             self._handles.deleted(session_id)
             if self._driver is not None:
                 self._driver.session_deleted(session_id)
+            self.processes.session_deleted(session_id, ended)
 
-        await self._store.delete_session(session_id, self.clock.now_ms(), deleted)
+        ended = await self._store.delete_session(session_id, self.clock.now_ms(), deleted)
         await self._attachments.delete_session(session_id)
+        return ended
 
     async def attachment(self, session_id: str, attachment_id: str) -> tuple[Attachment, bytes]:
         """A picture of the session. Raises AttachmentNotFound, SessionNotFound, SessionDeleted, StoreUnavailable."""

@@ -38,8 +38,11 @@ __all__ = [
     "FUNCTION",
     "KINDS",
     "NOTED",
+    "OUTPUT",
+    "OUTPUT_DROPPED",
     "PROGRESS",
     "SESSION_TURN",
+    "SPAWNED",
     "WAKE",
     "checked_input",
     "default_disposition",
@@ -60,6 +63,19 @@ WAKE = EventType(
     schema={"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}},
     semantics=EventSemantics(wake=WakeRule(input=PointerSelector("/text"))),
 )
+SPAWNED = EventType(name="process.spawned")
+"""The command runs: `{pid}`, which is its process group as well."""
+OUTPUT = EventType(
+    name="output",
+    schema={
+        "type": "object",
+        "required": ["stream", "text"],
+        "properties": {"stream": {"enum": ["stdout", "stderr"]}, "text": {"type": "string"}},
+    },
+)
+"""Lines of a command's output. The texts of one stream, joined, are what it wrote to it."""
+OUTPUT_DROPPED = EventType(name="output_dropped")
+"""The command wrote more than `{limit}` bytes; what comes now is read and not kept."""
 
 _TEXT = {"type": "string", "minLength": 1}
 
@@ -157,6 +173,8 @@ def _own_event_types(kind: str, wakes: bool) -> tuple[EventType, ...]:
     match kind:
         case "function":
             return (PROGRESS, NOTED, WAKE) if wakes else (PROGRESS, NOTED)
+        case "command":
+            return (SPAWNED, OUTPUT, OUTPUT_DROPPED)
         case _:
             return ()
 
