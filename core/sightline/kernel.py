@@ -67,6 +67,7 @@ from sightline.session.model import (
 from sightline.session.port import AttachmentStore
 from sightline.stores.memory import MemoryAttachments, MemoryStore
 from sightline.stores.replay_memory import MemoryReplayStore
+from sightline.tasks.port import TaskStore
 from sightline.turn.agent import Agent
 from sightline.turn.commands import ToolSource
 from sightline.turn.driver import DriverLimits, TurnDriver, TurnStore
@@ -85,7 +86,7 @@ _COMMAND_SECONDS = 60.0
 _AGENT_CLOSE_SECONDS = 5.0
 
 
-class KernelStore(TurnStore, SessionLoader, ProcessStore, Protocol):
+class KernelStore(TurnStore, SessionLoader, ProcessStore, TaskStore, Protocol):
     """One database behind all ports of the kernel."""
 
     @property
