@@ -24,6 +24,7 @@ __all__ = [
     "LiveState",
     "NewTask",
     "Progress",
+    "RegisteredTask",
     "TaskAttempt",
     "TaskChange",
     "TaskEnd",
@@ -151,6 +152,13 @@ class TaskRecord(Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> TaskName:
         return TaskName(self.session_id, self.task_id)
+
+
+class RegisteredTask(Struct, frozen=True):
+    """A task, and whether this registration brought it or an earlier one with the same idempotency key."""
+
+    record: TaskRecord
+    created: bool
 
 
 class TaskSummary(Struct, frozen=True, kw_only=True):

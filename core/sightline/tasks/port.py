@@ -16,6 +16,7 @@ from sightline.tasks.model import (
     ChangedTask,
     Flavour,
     NewTask,
+    RegisteredTask,
     TaskChange,
     TaskKind,
     TaskName,
@@ -37,9 +38,10 @@ class TaskStore(Protocol):
         flavour: Flavour,
         max_live: int,
         now: int,
-        then: Callable[[TaskRecord], None],
-    ) -> TaskRecord:
-        """Begin to list a task, with a generation that no task had before. One of the same id that has ended makes way.
+        then: Callable[[RegisteredTask], None],
+    ) -> RegisteredTask:
+        """Begin to list a task, with a generation that no task had before. One of the same id that has ended makes way;
+        a live one that came with the same idempotency key is the one.
 
         Raises InvalidInput, TaskConflict while one of that id is live, TooManyTasks, SessionNotFound, SessionDeleted.
         """

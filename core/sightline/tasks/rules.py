@@ -48,14 +48,16 @@ from sightline.tasks.model import (
 )
 
 __all__ = [
+    "MONITOR_PREFIX",
     "OWNER_LOST",
     "TEXT_LENGTH",
     "bounded",
     "changed",
-    "check_may_register",
     "check_visible",
     "checked",
     "described",
+    "error_text",
+    "found_again",
     "lost",
     "new_record",
     "passes",
@@ -65,6 +67,8 @@ __all__ = [
 ]
 
 OWNER_LOST = "owner_lost"
+MONITOR_PREFIX = "monitor:"
+"""How the ids of monitors' tasks begin."""
 TEXT_LENGTH = 2_000
 """Characters of a progress, a reason, a result or a failure that are kept."""
 _NAME_LENGTH = 256
@@ -99,19 +103,30 @@ def described(task: TaskName | int) -> str:
     return f"task {task.task_id!r} of session {task.session_id!r}"
 
 
+def error_text(error: BaseException) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
 def bounded(text: str) -> str:
     """The text as far as it is kept."""
     return text if len(text) <= TEXT_LENGTH else text[: TEXT_LENGTH - 1] + "…"
 
 
-def check_may_register(session_id: str, task_id: str, before: TaskRecord | None, live: int, max_live: int) -> None:
-    """Raises TaskConflict when a live task has the id, TooManyTasks when `max_live` are live. One that has ended makes
-    way.
+def found_again(session_id: str, new: NewTask, before: TaskRecord | None, live: int, max_live: int) -> bool:
+    """Whether the registration is one that was made before: by its idempotency key, and its task is live. Otherwise it
+    is to be made, and a task of its id that has ended makes way.
+
+    Raises TaskConflict when another live task has the id, TooManyTasks when `max_live` are live.
     """
     if before is not None and not before.is_terminal:
-        raise TaskConflict(session_id, task_id)
+        key = new.attempt.idempotency_key
+        if key is UNSET or key != before.attempt.idempotency_key:
+            raise TaskConflict(session_id, new.task_id)
+        return True
     if live >= max_live:
         raise TooManyTasks(session_id, max_live)
+    return False
 
 
 def new_record(

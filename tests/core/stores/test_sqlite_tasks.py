@@ -44,8 +44,8 @@ async def test_after_a_restart_the_list_is_there_and_says_who_lost_its_owner(tmp
     assert await store.list_tasks("s", live=False, limit=9) == (lost, before[1], before[2])
     assert await store.lose_tasks(now=NOW + 6, then=ignored) == ()
     again = NewTask(task_id="mine", producer="test")
-    record = await store.register_task("s", again, flavour="managed", max_live=9, now=NOW, then=ignored)
-    assert record.generation > max(each.generation for each in before)
+    registered = await store.register_task("s", again, flavour="managed", max_live=9, now=NOW, then=ignored)
+    assert registered.record.generation > max(each.generation for each in before)
     await store.close()
 
 

@@ -63,6 +63,7 @@ from sightline.tasks.model import (
     ChangedTask,
     Flavour,
     NewTask,
+    RegisteredTask,
     TaskChange,
     TaskKind,
     TaskName,
@@ -406,11 +407,11 @@ class MemoryStore:
         flavour: Flavour,
         max_live: int,
         now: int,
-        then: Callable[[TaskRecord], None],
-    ) -> TaskRecord:
-        record = tasks.register_task(self._state, session_id, new, flavour, self.incarnation, max_live, now)
-        then(record)
-        return record
+        then: Callable[[RegisteredTask], None],
+    ) -> RegisteredTask:
+        registered = tasks.register_task(self._state, session_id, new, flavour, self.incarnation, max_live, now)
+        then(registered)
+        return registered
 
     async def change_task(
         self, task: TaskName | int, change: TaskChange, *, now: int, then: Callable[[ChangedTask | None], None]

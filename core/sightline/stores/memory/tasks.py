@@ -13,13 +13,14 @@ from sightline.tasks.model import (
     ChangedTask,
     Flavour,
     NewTask,
+    RegisteredTask,
     TaskChange,
     TaskKind,
     TaskName,
     TaskRecord,
     Transferred,
 )
-from sightline.tasks.rules import changed, check_may_register, checked, described, lost, new_record, transferred
+from sightline.tasks.rules import changed, checked, described, found_again, lost, new_record, transferred
 
 __all__ = [
     "change_task",
@@ -37,18 +38,21 @@ __all__ = [
 
 def register_task(
     state: State, session_id: str, new: NewTask, flavour: Flavour, incarnation: int, max_live: int, now: int
-) -> TaskRecord:
+) -> RegisteredTask:
     checked(new)
     tasks = state.session(session_id).tasks
     live = sum(1 for record in tasks.values() if not record.is_terminal)
-    check_may_register(session_id, new.task_id, tasks.get(new.task_id), live, max_live)
+    before = tasks.get(new.task_id)
+    if found_again(session_id, new, before, live, max_live):
+        assert before is not None
+        return RegisteredTask(before, created=False)
     _forget(state, TaskName(session_id, new.task_id))
     state.generations += 1
     record = new_record(
         session_id, new, flavour=flavour, generation=state.generations, incarnation=incarnation, now=now
     )
     _put(state, record)
-    return record
+    return RegisteredTask(record, created=True)
 
 
 def change_task(state: State, task: TaskName | int, change: TaskChange, now: int) -> ChangedTask | None:

@@ -84,6 +84,7 @@ from sightline.tasks.model import (
     ChangedTask,
     Flavour,
     NewTask,
+    RegisteredTask,
     TaskChange,
     TaskKind,
     TaskName,
@@ -501,8 +502,8 @@ class SqliteStore:
         flavour: Flavour,
         max_live: int,
         now: int,
-        then: Callable[[TaskRecord], None],
-    ) -> TaskRecord:
+        then: Callable[[RegisteredTask], None],
+    ) -> RegisteredTask:
         return await self._writer.submit(
             lambda db: tasks.register_task(db, session_id, new, flavour, self.incarnation, max_live, now), then
         )

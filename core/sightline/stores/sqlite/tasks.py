@@ -18,6 +18,7 @@ from sightline.tasks.model import (
     ChangedTask,
     Flavour,
     NewTask,
+    RegisteredTask,
     TaskChange,
     TaskKind,
     TaskName,
@@ -26,9 +27,9 @@ from sightline.tasks.model import (
 )
 from sightline.tasks.rules import (
     changed,
-    check_may_register,
     checked,
     described,
+    found_again,
     lost,
     new_record,
     transferred,
@@ -50,12 +51,14 @@ __all__ = [
 
 def register_task(
     db: Connection, session_id: str, new: NewTask, flavour: Flavour, incarnation: int, max_live: int, now: int
-) -> TaskRecord:
+) -> RegisteredTask:
     checked(new)
     require_session(db, session_id)
     before = _find(db, TaskName(session_id, new.task_id))
     live = first(db, "count_live_tasks", session_id=session_id)[0]
-    check_may_register(session_id, new.task_id, before, live, max_live)
+    if found_again(session_id, new, before, live, max_live):
+        assert before is not None
+        return RegisteredTask(before, created=False)
     if before is not None:
         run(db, "delete_task", generation=before.generation)
     inserted = run(
@@ -72,7 +75,7 @@ def register_task(
         session_id, new, flavour=flavour, generation=inserted.lastrowid, incarnation=incarnation, now=now
     )
     _update(db, record)
-    return record
+    return RegisteredTask(record, created=True)
 
 
 def change_task(db: Connection, task: TaskName | int, change: TaskChange, now: int) -> ChangedTask | None:

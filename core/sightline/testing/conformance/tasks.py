@@ -22,6 +22,7 @@ from sightline.tasks.model import (
     Flavour,
     NewTask,
     Progress,
+    RegisteredTask,
     TaskAttempt,
     TaskChange,
     TaskFailure,
@@ -48,7 +49,9 @@ async def _register(
     **facts: Any,
 ) -> TaskRecord:
     new = NewTask(task_id=task_id, **{"producer": "test", **facts})
-    return await store.register_task(session_id, new, flavour=flavour, max_live=max_live, now=now, then=ignored)
+    registered = await store.register_task(session_id, new, flavour=flavour, max_live=max_live, now=now, then=ignored)
+    assert registered.created
+    return registered.record
 
 
 async def _change(
@@ -70,7 +73,7 @@ async def _hand(store: KernelStore, *task_ids: str, source: str = "s", target: s
 
 async def a_task_is_listed_with_all_that_was_said_of_it(store: KernelStore) -> None:
     await new_session(store)
-    told: list[TaskRecord] = []
+    told: list[RegisteredTask] = []
     new = NewTask(
         task_id="t",
         kind="observer",
@@ -82,7 +85,8 @@ async def a_task_is_listed_with_all_that_was_said_of_it(store: KernelStore) -> N
         close_policy="transfer",
         attempt=TaskAttempt(attempt=2, max_attempts=3, idempotency_key="k"),
     )
-    record = await store.register_task("s", new, flavour="managed", max_live=9, now=NOW, then=told.append)
+    registered = await store.register_task("s", new, flavour="managed", max_live=9, now=NOW, then=told.append)
+    record = registered.record
     assert record == TaskRecord(
         task_id="t",
         session_id="s",
@@ -100,7 +104,8 @@ async def a_task_is_listed_with_all_that_was_said_of_it(store: KernelStore) -> N
         parent_task_id="p",
         child_session_id="c",
     )
-    assert told == [record]
+    assert registered.created
+    assert told == [registered]
     assert await store.get_task(record.name) == await store.get_task(record.generation) == record
     assert await store.list_tasks("s", live=True, limit=9) == (record,)
     assert (await store.load_session("s", 9)).tasks == (record,)
@@ -157,6 +162,23 @@ async def a_live_id_is_taken_and_one_that_ended_makes_way(store: KernelStore) ->
     assert await _listed(store) == ["u", "t"]
     assert await store.get_task(T) == again
     await refused(TaskNotFound, store.get_task(first.generation))
+
+
+async def the_same_key_finds_the_live_task_it_brought(store: KernelStore) -> None:
+    await new_session(store)
+    new = NewTask(task_id="t", producer="test", attempt=TaskAttempt(idempotency_key="k"))
+    told: list[RegisteredTask] = []
+
+    async def register(new: NewTask) -> RegisteredTask:
+        return await store.register_task("s", new, flavour="managed", max_live=1, now=NOW, then=told.append)
+
+    first = await register(new)
+    found = await register(structs.replace(new, producer="again"))
+    assert (found, told) == (RegisteredTask(first.record, created=False), [first, found])
+    await refused(TaskConflict, register(structs.replace(new, attempt=TaskAttempt(idempotency_key="other"))))
+    await refused(TaskConflict, register(structs.replace(new, attempt=TaskAttempt())))
+    await _change(store, DONE)
+    assert (await register(new)).created
 
 
 async def so_many_live_tasks_and_no_more(store: KernelStore) -> None:
