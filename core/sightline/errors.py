@@ -11,7 +11,8 @@ SightlineError
  │    ├── BatchNotFound
  │    ├── RequestNotFound
  │    ├── AttachmentNotFound
- │    └── ProcessNotFound
+ │    ├── ProcessNotFound
+ │    └── TaskNotFound
  ├── SessionDeleted             the id is fenced for good
  ├── Conflict
  │    ├── SessionExists
@@ -26,8 +27,11 @@ SightlineError
  │    │    └── ProcessNotYours  its end is for somebody else to tell
  │    ├── ProcessTerminal       it has ended already, and otherwise
  │    ├── ProcessLeaseLost      somebody else may run the process now
- │    └── HandleNotVisible      the process is not granted to whoever asks
- │         └── HandleNotGranted  and so is not theirs to hand over
+ │    ├── HandleNotVisible      the process is not granted to whoever asks
+ │    │    ├── HandleNotGranted  and so is not theirs to hand over
+ │    │    └── TaskNotVisible    it is no live task and no live async handle of whoever asks
+ │    ├── TaskConflict          a live task has the id already
+ │    └── TasksUnavailable      nobody does background work here
  ├── CommandFailed              a session command was carried out, to a bad end
  ├── StoreCommitFailed          the session has no store that could accept work
  ├── InvalidFrame               what came from another process is not what the wire says
@@ -36,6 +40,7 @@ SightlineError
  │    └── SubscriptionClosed    the session, or its handle, is gone
  ├── Unavailable                try again later; always says when
  │    ├── QueueFull
+ │    ├── TooManyTasks
  │    ├── Draining
  │    └── StoreUnavailable
  └── StartupError               in `startup_errors`: the process cannot begin its work
@@ -82,6 +87,11 @@ __all__ = [
     "SubscriberLagged",
     "SubscriptionClosed",
     "SubscriptionEnded",
+    "TaskConflict",
+    "TaskNotFound",
+    "TaskNotVisible",
+    "TasksUnavailable",
+    "TooManyTasks",
     "TurnCommitConflict",
     "Unavailable",
     "WrongSessionCursor",
@@ -213,6 +223,17 @@ class ProcessNotFound(NotFound):
 
     def __str__(self) -> str:
         return f"there is no process {self.process_id!r}"
+
+
+class TaskNotFound(NotFound):
+    code = "task_not_found"
+
+    def __init__(self, task: str) -> None:
+        super().__init__(task)
+        self.task = task
+
+    def __str__(self) -> str:
+        return f"there is no {self.task}"
 
 
 class SessionDeleted(SightlineError):
@@ -407,6 +428,34 @@ class HandleNotGranted(HandleNotVisible):
     code = "handle_not_granted"
 
 
+class TaskNotVisible(HandleNotVisible):
+    def __str__(self) -> str:
+        return f"{self.process_id!r} is no live task and no live handle of session {self.session_id!r}"
+
+
+class TaskConflict(Conflict):
+    """Nothing of the same request was done."""
+
+    code = "task_conflict"
+
+    def __init__(self, session_id: str, task_id: str) -> None:
+        super().__init__(session_id, task_id)
+        self.session_id = session_id
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} has a live task {self.task_id!r} already"
+
+
+class TasksUnavailable(Conflict):
+    """Tasks that others do can be listed here, but work of one's own cannot be done here."""
+
+    code = "tasks_unavailable"
+
+    def __str__(self) -> str:
+        return "this runtime does no background work"
+
+
 class CommandFailed(SightlineError):
     """A session command that could not be done. `reason` is one of the `session_command_*` codes."""
 
@@ -505,6 +554,20 @@ class QueueFull(Unavailable):
 
     def __str__(self) -> str:
         return f"session {self.session_id!r} holds {self.limit} open batches already"
+
+
+class TooManyTasks(Unavailable):
+    """`limit` is the largest number of live tasks a session may list."""
+
+    code = "too_many_tasks"
+
+    def __init__(self, session_id: str, limit: int) -> None:
+        super().__init__(session_id, limit)
+        self.session_id = session_id
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} lists {self.limit} live tasks already"
 
 
 class Draining(Unavailable):

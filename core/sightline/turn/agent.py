@@ -36,6 +36,7 @@ from sightline.process.model import Disposition, EventType
 from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Role, Usage, UsageFigures
 from sightline.session.rules import add_usage
+from sightline.turn.background import TurnTasks
 from sightline.turn.composing import NewFrame
 from sightline.turn.recording import Journal
 from sightline.turn.rules import error_text, failure_text
@@ -145,6 +146,7 @@ class Turn:
         journal: Journal | None = None,
         ask: Ask | None = None,
         processes: Processes | None = None,
+        tasks: TurnTasks | None = None,
         causes: tuple[TurnCause, ...] = (),
         options: dict[str, Any] | UnsetType = UNSET,
     ) -> None:
@@ -165,6 +167,7 @@ class Turn:
         self._ask = ask
         self._asked = 0
         self._processes = processes
+        self._tasks = tasks
         self._begun = 0
         self._over = False
         self._cancelled = False
@@ -365,6 +368,14 @@ class Turn:
         if self._processes is None:
             raise AgentError("there is nobody to keep processes")
         await self._processes.cancel(process_id, reason)
+
+    @property
+    def tasks(self) -> TurnTasks:
+        """The background tasks of the session: work in this program that outlives the turn, but not the program."""
+        self._refuse_when_over()
+        if self._tasks is None:
+            raise AgentError("there is nobody to keep tasks")
+        return self._tasks
 
     async def idempotent(self, key: str, fn: Callable[[], Any]) -> Any:
         """Do something to the world, once in this turn however often it is run: what `fn` comes to, or what it came to
