@@ -171,6 +171,8 @@ def registration_of(
 
 def _own_event_types(kind: str, wakes: bool) -> tuple[EventType, ...]:
     match kind:
+        case "external":
+            return (PROGRESS, WAKE) if wakes else (PROGRESS,)
         case "function":
             return (PROGRESS, NOTED, WAKE) if wakes else (PROGRESS, NOTED)
         case "command":
