@@ -30,7 +30,7 @@ SightlineError
  │    ├── HandleNotVisible      the process is not granted to whoever asks
  │    │    ├── HandleNotGranted  and so is not theirs to hand over
  │    │    └── TaskNotVisible    it is no live task and no live async handle of whoever asks
- │    ├── TaskConflict          a live task has the id already
+ │    ├── TaskConflict          a live task has the id already, or does not go by what others say
  │    └── TasksUnavailable      nobody does background work here
  ├── CommandFailed              a session command was carried out, to a bad end
  ├── StoreCommitFailed          the session has no store that could accept work
@@ -434,17 +434,18 @@ class TaskNotVisible(HandleNotVisible):
 
 
 class TaskConflict(Conflict):
-    """Nothing of the same request was done."""
+    """`reason` says what is in the way. Nothing of the same request was done."""
 
     code = "task_conflict"
 
-    def __init__(self, session_id: str, task_id: str) -> None:
-        super().__init__(session_id, task_id)
+    def __init__(self, session_id: str, task_id: str, reason: str = "is live already") -> None:
+        super().__init__(session_id, task_id, reason)
         self.session_id = session_id
         self.task_id = task_id
+        self.reason = reason
 
     def __str__(self) -> str:
-        return f"session {self.session_id!r} has a live task {self.task_id!r} already"
+        return f"task {self.task_id!r} of session {self.session_id!r} {self.reason}"
 
 
 class TasksUnavailable(Conflict):

@@ -82,7 +82,7 @@ CODES: dict[str, Code] = {
     "process_terminal": Code(409, "The process has ended already"),
     "handle_not_granted": Code(409, "The process is not granted to this session"),
     "handle_not_visible": Code(409, "The session does not see this"),
-    "task_conflict": Code(409, "A live task has this id already"),
+    "task_conflict": Code(409, "The task does not allow this"),
     "tasks_unavailable": Code(409, "No background work is done here"),
     "store_commit_failed": Code(409, "The session has no store"),
     "session_deleted": Code(410, "The session was deleted", 4410),
