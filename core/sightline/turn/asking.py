@@ -201,6 +201,6 @@ class Asking:
 
 
 def _hand_back(running: Running) -> None:
-    if not running.stopped.is_set():
+    if not running.stopped.done():
         running.handing_back = True
         running.stop()
