@@ -331,7 +331,11 @@ class TurnDriver:
             attachment=attachment,
             journal=journal_of(self._store, self._clock, claim, running.lose),
             ask=lambda question: self._asking.ask(handle, running, question),
-            processes=None if self._processes is None else TurnProcesses(self._processes, claim, self._clock),
+            processes=None
+            if self._processes is None
+            else TurnProcesses(
+                self._processes, claim, self._clock, aside=lambda work: self._asking.aside(running, work)
+            ),
             tasks=None if self._tasks is None else self._tasks(claim.session_id, claim.turn_id),
             causes=work.turn_causes,
             options=work.input.protocol_turn_options,
@@ -464,6 +468,8 @@ class TurnDriver:
                 changes = command_ended(commit, batches, result)
             handle.publish(self._clock.now_ms(), changes)
             handle.settle_batches(batches)
+            if self._processes is not None and (commit.frame is not None or commit.reset):
+                self._processes.frame_switched(handle)
 
         # After an unknown outcome the stamp makes it safe to try again.
         where = f"session {handle.session_id}: commit of turn {commit.turn_id}"

@@ -45,7 +45,7 @@ class Running:
         """Paused while the turn waits for people."""
         self.window: FlushWindow | None = None
         self.waiting = 0
-        """How many answers it waits for."""
+        """How many answers, and ends of processes, it waits for."""
         self.waited = False
         """Whether it has come to an open request: then no attempt of it is counted any more."""
         self.stopped: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
