@@ -282,14 +282,15 @@ class BatchNotCancellable(Conflict):
 
 
 class AlreadyAnswered(Conflict):
-    """The first answer counts."""
+    """The first answer counts. `answer` is that one, as JSON: whoever never heard that it was taken knows it again."""
 
     code = "already_answered"
 
-    def __init__(self, session_id: str, request_id: str) -> None:
-        super().__init__(session_id, request_id)
+    def __init__(self, session_id: str, request_id: str, answer: str) -> None:
+        super().__init__(session_id, request_id, answer)
         self.session_id = session_id
         self.request_id = request_id
+        self.answer = answer
 
     def __str__(self) -> str:
         return f"request {self.request_id!r} of session {self.session_id!r} was answered already"

@@ -16,14 +16,9 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
+from sightline.agents.engines.standard import standard_engines
 from sightline.clock import Clock, SystemClock, within
-from sightline.errors import (
-    CommandFailed,
-    Draining,
-    InvalidInput,
-    SessionDeleted,
-    SightlineError,
-)
+from sightline.errors import CommandFailed, Draining, InvalidInput, SessionDeleted, SightlineError
 from sightline.ids import Ids, SystemIds
 from sightline.limits import Limits
 from sightline.observation.cursor import Cursor, parse_for_session
@@ -38,7 +33,7 @@ from sightline.observation.surroundings import Surroundings
 from sightline.observation.watching import Snapshot, watch
 from sightline.observation.widening import widened
 from sightline.process.engine import Engine
-from sightline.process.functions import FUNCTION, FunctionEngine
+from sightline.process.model import GrantsEnded
 from sightline.process.port import ProcessRegistry, ProcessStore
 from sightline.process.worker import WorkerLimits
 from sightline.queue.materializing import command_source_key
@@ -114,8 +109,9 @@ class Kernel:
 
     `agent` None: accept and show work, but run none here. One that has an async `close` is closed by `stop`. `tools`
     reads what the agent offers, for the tool surface; `processes` is where a session's handle reads the processes it
-    may see, the store unless told otherwise; `engines` run processes, by their kind: unless told otherwise, functions
-    that were registered with `sightline.process.functions.process`. Without a `store` everything is in memory and ends
+    may see, the store unless told otherwise; `engines` run processes, by their kind: unless told otherwise, all that
+    `sightline.process.kinds` knows, functions as they were registered with `sightline.process.functions.process`.
+    Without a `store` everything is in memory and ends
     with the process; session commands are applied before they are answered then. Without `attachments` pictures are
     kept in memory.
     """
@@ -160,7 +156,7 @@ class Kernel:
         self.processes = ProcessHost(
             self._store,
             self._handles,
-            engines={FUNCTION: FunctionEngine()} if engines is None else engines,
+            engines=standard_engines(self.limits.command_output) if engines is None else engines,
             runs_work=agent is not None,
             clock=self.clock,
             ids=self.ids,
@@ -346,18 +342,22 @@ class Kernel:
         """Older messages, page by page."""
         return await self._store.page_messages(session_id, before=before, limit=limit)
 
-    async def delete_session(self, session_id: str) -> None:
-        """Erase the session and fence its id; its observers are told, its turn and its tasks are stopped."""
+    async def delete_session(self, session_id: str) -> GrantsEnded:
+        """Erase the session and fence its id; its observers are told, its turn and its tasks are stopped. Returns what
+        became of the processes that it saw: those that nobody else sees are asked to end.
+        """
         listed = await self.tasks.list(session_id, live=True)
 
-        def deleted(_: None) -> None:
+        def deleted(ended: GrantsEnded) -> None:
             self._handles.deleted(session_id)
             self.tasks.session_deleted(session_id, listed)
             if self._driver is not None:
                 self._driver.session_deleted(session_id)
+            self.processes.session_deleted(session_id, ended)
 
-        await self._store.delete_session(session_id, self.clock.now_ms(), deleted)
+        ended = await self._store.delete_session(session_id, self.clock.now_ms(), deleted)
         await self._attachments.delete_session(session_id)
+        return ended
 
     async def attachment(self, session_id: str, attachment_id: str) -> tuple[Attachment, bytes]:
         """A picture of the session. Raises AttachmentNotFound, SessionNotFound, SessionDeleted, StoreUnavailable."""
@@ -489,8 +489,8 @@ class Kernel:
         """Answer what a turn asks: the request, and the cursor that shows that it is not open any more. Durable when
         this returns, and the turn goes on, wherever it runs.
 
-        Raises InvalidInput for what JSON cannot hold, RequestNotFound, AlreadyAnswered, SessionNotFound,
-        SessionDeleted, StoreUnavailable.
+        Raises InvalidInput for what JSON cannot hold, or an approval does not offer, RequestNotFound, AlreadyAnswered,
+        SessionNotFound, SessionDeleted, StoreUnavailable.
         """
         try:
             said = msgspec.json.encode(answer).decode()

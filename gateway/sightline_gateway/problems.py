@@ -16,7 +16,14 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from sightline.errors import BatchNotCancellable, InvalidInput, SightlineError, StoreUnavailable, Unavailable
+from sightline.errors import (
+    AlreadyAnswered,
+    BatchNotCancellable,
+    InvalidInput,
+    SightlineError,
+    StoreUnavailable,
+    Unavailable,
+)
 
 __all__ = [
     "CODES",
@@ -119,6 +126,7 @@ class Problem(Struct, frozen=True, kw_only=True):
     value: Any = UNSET
     errors: tuple[FieldError, ...] | UnsetType = UNSET
     state: str | UnsetType = UNSET
+    answer: Any = UNSET
     gap: Any = UNSET
     observation: Any = UNSET
     trace_id: str | UnsetType = UNSET
@@ -154,6 +162,8 @@ def problem_of(error: Exception, instance: str, trace_id: str = "") -> Problem:
         facts["errors"] = (FieldError(field=error.field, detail=error.detail),)
     if isinstance(error, BatchNotCancellable):
         facts["state"] = str(error.state)
+    if isinstance(error, AlreadyAnswered):
+        facts["answer"] = msgspec.Raw(error.answer.encode())
     entry = CODES[code]
     if entry.status >= 500 and trace_id:
         facts["trace_id"] = trace_id

@@ -174,6 +174,7 @@ def _kernel(settings: Settings, store: KernelStore, agent: Agent | None) -> Kern
             poll_interval=settings.poll_interval,
             session_lease=settings.session_lease,
             process_lease=settings.process_lease,
+            command_output=settings.command_output,
             turn_timeout=settings.turn_timeout,
             flush_window=settings.flush_window,
             max_attempts=settings.max_attempts,

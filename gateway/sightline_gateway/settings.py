@@ -56,6 +56,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     concurrency: int = 64
     session_lease: float = 10.0
     process_lease: float = 30.0
+    command_output: int = 1_048_576
     turn_timeout: float = 0.0
     flush_window: float = 0.0
     max_attempts: int = 3
@@ -214,6 +215,13 @@ SETTINGS: tuple[Setting, ...] = (
         "SECONDS",
         _seconds(0.1, 3600),
         "How long the owner of a process may be silent before another may take over, in seconds; renewed by thirds.",
+        _RUN,
+    ),
+    Setting(
+        "command_output",
+        "BYTES",
+        _integer(0),
+        "How many bytes of what a command writes are kept; the rest is read and dropped.",
         _RUN,
     ),
     Setting(

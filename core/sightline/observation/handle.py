@@ -238,6 +238,10 @@ class RuntimeHandle(LiveView):
         """What the view shows of the turn's requests."""
         return self._fold.requests_of(turn_id)
 
+    def shown_process(self, process_id: str) -> dict[str, Any] | None:
+        """What the view shows of a process, if it shows it."""
+        return self._fold.process(process_id)
+
     def _record(self, change: Change) -> None:
         try:
             self.publish(self._around.clock.now_ms(), (change,))

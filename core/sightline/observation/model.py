@@ -141,10 +141,17 @@ def shown_process(summary: HandleSummary) -> dict[str, Any]:
         "__handle__": summary.handle,
         "process_id": summary.process_id,
         "id": summary.id,
+        "kind": summary.kind,
+        "label": summary.label,
         "status": summary.status,
+        "created_at_ms": summary.created_at_ms,
+        "cancel_requested": summary.cancel_requested,
         "descriptor": summary.descriptor,
     }
-    return shown if isinstance(summary.definition, UnsetType) else {**shown, "definition": summary.definition}
+    for name in ("definition", "progress"):
+        if (value := getattr(summary, name)) is not UNSET:
+            shown[name] = value
+    return shown
 
 
 def newest(observation: Observation, count: int) -> Observation:

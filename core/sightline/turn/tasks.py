@@ -69,7 +69,7 @@ class TaskHost:
         self._runs_work = runs_work
         self._clock = clock
         self._max_live = max_live
-        self._news = TaskNews(handles)
+        self._news = TaskNews(handles, clock)
         self._hidden = HiddenWork()
         self._works = WorkTable(clock, self._report)
         self._async_handles = AsyncHandles(clock, max_live)

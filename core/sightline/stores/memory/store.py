@@ -110,9 +110,10 @@ class MemoryStore:
     async def list_frames(self, session_id: str) -> tuple[AgentFrame, ...]:
         return sessions.list_frames(self._state, session_id)
 
-    async def delete_session(self, session_id: str, now: int, then: Callable[[None], None]) -> None:
-        sessions.delete_session(self._state, session_id, now)
-        then(None)
+    async def delete_session(self, session_id: str, now: int, then: Callable[[GrantsEnded], None]) -> GrantsEnded:
+        ended = sessions.delete_session(self._state, session_id, now)
+        then(ended)
+        return ended
 
     async def acquire_lease(
         self, session_id: str, *, owner_id: str, lease_token: str, now: int, ttl_ms: int

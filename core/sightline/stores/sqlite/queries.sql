@@ -354,8 +354,9 @@ SELECT * FROM processes WHERE process_id = :process_id;
 -- name: update_process
 -- All that changes: what the record says, and who has the lease.
 UPDATE processes SET updated_at_ms = :updated, status = :status, output = :output, external_ref = :external_ref,
-    last_sequence = :last_sequence, attempts = :attempts, started_at_ms = :started, fencing = :fencing,
-    lease_owner_id = :owner_id, lease_token = :lease_token, lease_claimed_at_ms = :claimed, lease_expires_at_ms = :expires
+    cancel_requested = :cancel_requested, progress = :progress, last_sequence = :last_sequence, attempts = :attempts,
+    started_at_ms = :started, fencing = :fencing, lease_owner_id = :owner_id, lease_token = :lease_token,
+    lease_claimed_at_ms = :claimed, lease_expires_at_ms = :expires
 WHERE position = :position;
 
 -- name: list_processes

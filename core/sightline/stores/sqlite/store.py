@@ -216,13 +216,14 @@ class SqliteStore:
     async def list_frames(self, session_id: str) -> tuple[AgentFrame, ...]:
         return await self._read(sessions.list_frames, session_id)
 
-    async def delete_session(self, session_id: str, now: int, then: Callable[[None], None]) -> None:
-        def work(db: Connection) -> None:
+    async def delete_session(self, session_id: str, now: int, then: Callable[[GrantsEnded], None]) -> GrantsEnded:
+        def work(db: Connection) -> GrantsEnded:
             # Grants are made to sessions that are there: of another one, none is taken away.
-            granting.end_grants(db, session_id, SESSION_DELETED, now)
+            ended = granting.end_grants(db, session_id, SESSION_DELETED, now)
             sessions.delete_session(db, session_id, now)
+            return ended
 
-        await self._writer.submit(work, then)
+        return await self._writer.submit(work, then)
 
     async def acquire_lease(
         self, session_id: str, *, owner_id: str, lease_token: str, now: int, ttl_ms: int
