@@ -69,7 +69,7 @@ class Housekeeping:
             self._task = None
 
     async def sweep(self) -> None:
-        """One round: old replay entries, idle handles, what ended longer ago than it is kept. Raises StoreUnavailable."""
+        """One round: old replay entries, idle handles, what ended too long ago to be kept. Raises StoreUnavailable."""
         self._replay.trim()
         self._handles.release_idle()
         for handle in self._handles.stale:
