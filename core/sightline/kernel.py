@@ -16,15 +16,11 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
+from sightline.agents.engines.standard import standard_engines
 from sightline.clock import Clock, SystemClock, within
-from sightline.errors import (
-    CommandFailed,
-    Draining,
-    InvalidInput,
-    SessionDeleted,
-    SightlineError,
-)
+from sightline.errors import CommandFailed, Draining, InvalidInput, SessionDeleted, SightlineError
 from sightline.ids import Ids, SystemIds
+from sightline.limits import Limits
 from sightline.observation.cursor import Cursor, parse_for_session
 from sightline.observation.events import Event
 from sightline.observation.handle import RuntimeHandle
@@ -37,7 +33,7 @@ from sightline.observation.surroundings import Surroundings
 from sightline.observation.watching import Snapshot, watch
 from sightline.observation.widening import widened
 from sightline.process.engine import Engine
-from sightline.process.functions import FUNCTION, FunctionEngine
+from sightline.process.model import GrantsEnded
 from sightline.process.port import ProcessRegistry, ProcessStore
 from sightline.process.worker import WorkerLimits
 from sightline.queue.materializing import command_source_key
@@ -47,6 +43,7 @@ from sightline.queue.model import (
     CommandPayload,
     Draft,
     Receipt,
+    RefreshToolSurface,
     SessionCommand,
 )
 from sightline.queue.rules import check_draft
@@ -67,12 +64,15 @@ from sightline.session.model import (
 from sightline.session.port import AttachmentStore
 from sightline.stores.memory import MemoryAttachments, MemoryStore
 from sightline.stores.replay_memory import MemoryReplayStore
+from sightline.tasks.port import TaskStore
 from sightline.turn.agent import Agent
+from sightline.turn.background import TurnTasks
 from sightline.turn.commands import ToolSource
 from sightline.turn.driver import DriverLimits, TurnDriver, TurnStore
 from sightline.turn.host import TurnHost
 from sightline.turn.processes import ProcessHost
 from sightline.turn.requests import Asked
+from sightline.turn.tasks import TaskHost
 
 __all__ = ["Kernel", "KernelStore", "Limits", "Written"]
 
@@ -85,7 +85,7 @@ _COMMAND_SECONDS = 60.0
 _AGENT_CLOSE_SECONDS = 5.0
 
 
-class KernelStore(TurnStore, SessionLoader, ProcessStore, Protocol):
+class KernelStore(TurnStore, SessionLoader, ProcessStore, TaskStore, Protocol):
     """One database behind all ports of the kernel."""
 
     @property
@@ -94,30 +94,6 @@ class KernelStore(TurnStore, SessionLoader, ProcessStore, Protocol):
         ...
 
     async def close(self) -> None: ...
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """Bounds of one kernel. Times in seconds.
-
-    `keep_messages`: how many of a session's newest messages stay in memory and come with a snapshot.
-    `retention`: how long ended batches stay readable, and answers known; `key_retention`: how long after its last use a
-    key is known whose batch is not. `session_lease`: after how long without a sign of life another owner may take over
-    a session, `process_lease`: a process. `turn_timeout`: how long a turn may be at work, the time it waits for people
-    not counted; 0: as long as it likes. `flush_window`: text that is said within it is shown as one event; 0: every
-    piece is one.
-    """
-
-    concurrency: int = 64
-    poll_interval: float = 0.4
-    max_attempts: int = 3
-    max_queue: int = 1_000
-    keep_messages: int = 200
-    retention: float = 86_400.0
-    key_retention: float = 2_592_000.0
-    session_lease: float = 10.0
-    process_lease: float = 30.0
-    turn_timeout: float = 0.0
-    flush_window: float = 0.0
 
 
 class Written(Struct, frozen=True):
@@ -133,8 +109,9 @@ class Kernel:
 
     `agent` None: accept and show work, but run none here. One that has an async `close` is closed by `stop`. `tools`
     reads what the agent offers, for the tool surface; `processes` is where a session's handle reads the processes it
-    may see, the store unless told otherwise; `engines` run processes, by their kind: unless told otherwise, functions
-    that were registered with `sightline.process.functions.process`. Without a `store` everything is in memory and ends
+    may see, the store unless told otherwise; `engines` run processes, by their kind: unless told otherwise, all that
+    `sightline.process.kinds` knows, functions as they were registered with `sightline.process.functions.process`.
+    Without a `store` everything is in memory and ends
     with the process; session commands are applied before they are answered then. Without `attachments` pictures are
     kept in memory.
     """
@@ -179,7 +156,7 @@ class Kernel:
         self.processes = ProcessHost(
             self._store,
             self._handles,
-            engines={FUNCTION: FunctionEngine()} if engines is None else engines,
+            engines=standard_engines(self.limits.command_output) if engines is None else engines,
             runs_work=agent is not None,
             clock=self.clock,
             ids=self.ids,
@@ -192,7 +169,15 @@ class Kernel:
             max_open=self.limits.max_queue,
             poke=self._poke_session,
         )
+        self.tasks = TaskHost(
+            self._store,
+            self._handles,
+            runs_work=agent is not None,
+            clock=self.clock,
+            max_live=self.limits.max_tasks,
+        )
         if agent is not None:
+            sync = None if tools is None else self._read_tools_anew
             self._driver = TurnDriver(
                 store=self._store,
                 attachments=self._attachments,
@@ -210,6 +195,7 @@ class Kernel:
                 ),
                 refresh=self._handles.refresh,
                 processes=self.processes,
+                tasks=lambda session_id, turn_id: TurnTasks(self.tasks, session_id, turn_id, sync),
             )
             self._host = TurnHost(
                 self._store,
@@ -227,6 +213,7 @@ class Kernel:
     async def start(self) -> None:
         """Begin to run work, that of earlier lives first."""
         self._sweeper = asyncio.create_task(self._sweep(), name="kernel sweep")
+        await self.tasks.start()
         if self._driver is not None:
             self._driver.start()
         if self._runner is not None:
@@ -256,6 +243,7 @@ class Kernel:
         those that wait for something at once.
         """
         self._begin_draining()
+        self.tasks.begin_draining()
         runner = self._runner
         if runner is None or self._driver is None:
             return
@@ -263,6 +251,7 @@ class Kernel:
         async def wait_idle() -> None:
             await runner.wait_idle()
             await self.processes.wait_idle()
+            await self.tasks.wait_hidden()
 
         runner.stop_claiming()
         self.processes.stop_claiming()
@@ -272,6 +261,7 @@ class Kernel:
             if not await within(self.clock, timeout, idle):
                 self._driver.hand_back()
                 await self.processes.stop()
+                await self.tasks.stop()
                 await idle
         finally:
             idle.cancel()
@@ -286,6 +276,7 @@ class Kernel:
         await self.processes.stop()
         if self._driver is not None:
             await self._driver.stop()
+        await self.tasks.stop()
         await self._close_agent()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -351,16 +342,22 @@ class Kernel:
         """Older messages, page by page."""
         return await self._store.page_messages(session_id, before=before, limit=limit)
 
-    async def delete_session(self, session_id: str) -> None:
-        """Erase the session and fence its id; its observers are told, its turn is stopped."""
+    async def delete_session(self, session_id: str) -> GrantsEnded:
+        """Erase the session and fence its id; its observers are told, its turn and its tasks are stopped. Returns what
+        became of the processes that it saw: those that nobody else sees are asked to end.
+        """
+        listed = await self.tasks.list(session_id, live=True)
 
-        def deleted(_: None) -> None:
+        def deleted(ended: GrantsEnded) -> None:
             self._handles.deleted(session_id)
+            self.tasks.session_deleted(session_id, listed)
             if self._driver is not None:
                 self._driver.session_deleted(session_id)
+            self.processes.session_deleted(session_id, ended)
 
-        await self._store.delete_session(session_id, self.clock.now_ms(), deleted)
+        ended = await self._store.delete_session(session_id, self.clock.now_ms(), deleted)
         await self._attachments.delete_session(session_id)
+        return ended
 
     async def attachment(self, session_id: str, attachment_id: str) -> tuple[Attachment, bytes]:
         """A picture of the session. Raises AttachmentNotFound, SessionNotFound, SessionDeleted, StoreUnavailable."""
@@ -404,6 +401,13 @@ class Kernel:
             if isinstance(ended.error, Failure):
                 raise CommandFailed(ended.error.code, ended.error.message)
         return Receipt(session_id=session_id, batch_id=written.batch.batch_id, source_key=source_key), written
+
+    async def _read_tools_anew(self, session_id: str, key: str) -> None:
+        """Background work may have changed what the agent offers; behind its turn that is looked at."""
+        command = RefreshToolSurface(reason="background work")
+        key = command_source_key(command, f"background:{key}")
+        draft = Draft(session_id=session_id, payloads=(CommandPayload(command),), source_key=key)
+        await self._enqueue(draft, self.ids.new())
 
     async def get_batch(self, session_id: str, batch_id: str) -> Batch:
         """Also ended ones, within the retention window. Raises BatchNotFound."""
@@ -485,8 +489,8 @@ class Kernel:
         """Answer what a turn asks: the request, and the cursor that shows that it is not open any more. Durable when
         this returns, and the turn goes on, wherever it runs.
 
-        Raises InvalidInput for what JSON cannot hold, RequestNotFound, AlreadyAnswered, SessionNotFound,
-        SessionDeleted, StoreUnavailable.
+        Raises InvalidInput for what JSON cannot hold, or an approval does not offer, RequestNotFound, AlreadyAnswered,
+        SessionNotFound, SessionDeleted, StoreUnavailable.
         """
         try:
             said = msgspec.json.encode(answer).decode()
@@ -577,6 +581,7 @@ class Kernel:
             (self._store.purge_ended, self.limits.retention),
             (self._store.purge_keys, self.limits.key_retention),
             (self._store.purge_requests, self.limits.retention),
+            (self._store.purge_tasks, self.limits.retention),
         ):
             while await purge(now - round(kept * 1000), _PURGE_GROUP) == _PURGE_GROUP:
                 await self.clock.sleep(0)

@@ -16,7 +16,16 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from sightline.errors import BatchNotCancellable, InvalidInput, SightlineError, StoreUnavailable, Unavailable
+from sightline.errors import (
+    AlreadyAnswered,
+    BatchNotCancellable,
+    InvalidInput,
+    InvalidPayload,
+    ProcessTerminal,
+    SightlineError,
+    StoreUnavailable,
+    Unavailable,
+)
 
 __all__ = [
     "CODES",
@@ -50,6 +59,7 @@ CODES: dict[str, Code] = {
     "wrong_session_cursor": Code(400, "The cursor belongs to another session"),
     "idempotency_key_required": Code(400, "An idempotency key is needed"),
     "bad_frame": Code(400, "The frame is not acceptable"),
+    "forbidden": Code(403, "This is not allowed here", 4403),
     "origin_not_allowed": Code(403, "This origin is not allowed", 1008),
     "host_not_allowed": Code(403, "This host is not allowed", 1008),
     "not_found": Code(404, "There is nothing here", 4404),
@@ -58,6 +68,7 @@ CODES: dict[str, Code] = {
     "request_not_found": Code(404, "There is no such request", 4404),
     "attachment_not_found": Code(404, "There is no such picture", 4404),
     "process_not_found": Code(404, "There is no such process", 4404),
+    "task_not_found": Code(404, "There is no such task", 4404),
     "not_subscribed": Code(404, "The session is not watched here", 4404),
     "method_not_allowed": Code(405, "This method is not allowed here"),
     "conflict": Code(409, "The state does not allow this", 4400),
@@ -70,7 +81,9 @@ CODES: dict[str, Code] = {
     "process_conflict": Code(409, "The process does not allow this"),
     "process_terminal": Code(409, "The process has ended already"),
     "handle_not_granted": Code(409, "The process is not granted to this session"),
-    "handle_not_visible": Code(409, "The session does not see the process"),
+    "handle_not_visible": Code(409, "The session does not see this"),
+    "task_conflict": Code(409, "The task does not allow this"),
+    "tasks_unavailable": Code(409, "No background work is done here"),
     "store_commit_failed": Code(409, "The session has no store"),
     "session_deleted": Code(410, "The session was deleted", 4410),
     "subscriber_lagged": Code(410, "The subscriber fell behind"),
@@ -82,6 +95,7 @@ CODES: dict[str, Code] = {
     "unsupported_media_type": Code(415, "The body must be JSON"),
     "idempotency_key_reused": Code(422, "The idempotency key was used with other content"),
     "queue_full": Code(429, "The session's queue is full", 1013, True),
+    "too_many_tasks": Code(429, "The session has too many live tasks", 1013, True),
     "too_many_subscriptions": Code(400, "The stream would show too many sessions"),
     "internal": Code(500, "Something went wrong here", 1011),
     "invalid_frame": Code(502, "Another server said what is not of this protocol", 1011),
@@ -102,7 +116,9 @@ class FieldError(Struct, frozen=True, kw_only=True):
 
 
 class Problem(Struct, frozen=True, kw_only=True):
-    """The body of every refusal. `errors` lists everything found wrong; `field` is the first of them."""
+    """The body of every refusal. `errors` lists everything found wrong; `field` is the first of them, and of a payload
+    `pointer` (RFC 6901) says where in it.
+    """
 
     type: str
     title: str
@@ -112,9 +128,11 @@ class Problem(Struct, frozen=True, kw_only=True):
     code: str
     retryable: bool
     field: str | UnsetType = UNSET
+    pointer: str | UnsetType = UNSET
     value: Any = UNSET
     errors: tuple[FieldError, ...] | UnsetType = UNSET
     state: str | UnsetType = UNSET
+    answer: Any = UNSET
     gap: Any = UNSET
     observation: Any = UNSET
     trace_id: str | UnsetType = UNSET
@@ -146,10 +164,19 @@ def problem_of(error: Exception, instance: str, trace_id: str = "") -> Problem:
         case _:
             code, detail = "internal", "the server failed; its log has the trace id"
     if isinstance(error, InvalidInput):
-        facts["field"] = error.field
-        facts["errors"] = (FieldError(field=error.field, detail=error.detail),)
+        field = "payload" if isinstance(error, InvalidPayload) else _written_out(error.field)
+        facts["field"] = field
+        facts["errors"] = (FieldError(field=field, detail=error.detail),)
+        detail = f"{field}: {error.detail}"
+    if isinstance(error, InvalidPayload):
+        facts["pointer"] = error.pointer
+        detail = str(error)
     if isinstance(error, BatchNotCancellable):
         facts["state"] = str(error.state)
+    if isinstance(error, AlreadyAnswered):
+        facts["answer"] = msgspec.Raw(error.answer.encode())
+    if isinstance(error, ProcessTerminal):
+        facts["state"] = error.status
     entry = CODES[code]
     if entry.status >= 500 and trace_id:
         facts["trace_id"] = trace_id
@@ -163,6 +190,12 @@ def problem_of(error: Exception, instance: str, trace_id: str = "") -> Problem:
         retryable=entry.retryable,
         **facts,
     )
+
+
+def _written_out(path: str) -> str:
+    """The kernel's path to a field, a pointer without its first slash, as bodies are spoken of: `types[0].name`."""
+    first, *parts = (part.replace("~1", "/").replace("~0", "~") for part in path.split("/"))
+    return first + "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in parts)
 
 
 def problem_response(error: Exception, scope: Scope) -> Response:

@@ -52,9 +52,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_connections: int = 10_000
     max_subscriptions: int = 1_000
     max_queue: int = 1_000
+    max_tasks: int = 1_000
     concurrency: int = 64
     session_lease: float = 10.0
     process_lease: float = 30.0
+    command_output: int = 1_048_576
     turn_timeout: float = 0.0
     flush_window: float = 0.0
     max_attempts: int = 3
@@ -65,6 +67,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_alive: float = 75.0
     allow_origin: tuple[str, ...] = ()
     allow_host: tuple[str, ...] = ()
+    allow_commands: bool = False
     insecure_no_auth: bool = False
     ws_impl: WsImpl = "lean"
     ws_compression: bool = False
@@ -193,6 +196,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max_connections", "N", _integer(1), "Most streams open at once; one more gets 503."),
     Setting("max_subscriptions", "N", _integer(1), "Most sessions that one stream of several shows."),
     Setting("max_queue", "N", _integer(1), "Most open batches in one session; one more gets 429."),
+    Setting("max_tasks", "N", _integer(1), "Most live background tasks in one session; one more gets 429.", _RUN),
     Setting(
         "concurrency",
         "N",
@@ -212,6 +216,13 @@ SETTINGS: tuple[Setting, ...] = (
         "SECONDS",
         _seconds(0.1, 3600),
         "How long the owner of a process may be silent before another may take over, in seconds; renewed by thirds.",
+        _RUN,
+    ),
+    Setting(
+        "command_output",
+        "BYTES",
+        _integer(0),
+        "How many bytes of what a command writes are kept; the rest is read and dropped.",
         _RUN,
     ),
     Setting(
@@ -276,6 +287,12 @@ SETTINGS: tuple[Setting, ...] = (
         _host,
         "A Host header besides loopback names and the bind host; may be given several times.",
         repeatable=True,
+    ),
+    Setting(
+        "allow_commands",
+        "",
+        _switch,
+        "Let clients start commands of the operating system here; agents may do that without.",
     ),
     Setting("insecure_no_auth", "", _switch, "Listen beyond loopback although nobody is asked who they are."),
     Setting(

@@ -210,7 +210,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         f"{SEMANTICS}::test_two_targets_that_read_alike_are_woken_apart",
     ),
     "P20": ("processes_are_handed_over_all_or_none", "to_hand_over_nothing_is_nothing"),
-    "P21": ("who_is_granted_a_process_sees_it_as_it_stands",),
+    "P21": ("who_is_granted_a_process_sees_it_as_it_stands", "how_far_a_process_is_shows_wherever_it_does"),
     "P22": ("the_end_of_a_session_is_reported", "a_session_that_is_deleted_leaves_no_grants"),
     "P23": (
         "what_is_not_kept_is_taken_away_and_cancelled_if_nobody_else_sees_it",

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 import msgspec
 
 from sightline.kernel import Kernel, KernelStore, Limits, Written
-from sightline.observation.events import Event, ProcessChanged, QueueChanged, TurnActivity, from_wire
+from sightline.observation.events import Event, ProcessChanged, QueueChanged, TaskChanged, TurnActivity, from_wire
 from sightline.observation.handle import Opening, RuntimeHandle
 from sightline.observation.model import Observation, shown_request
-from sightline.process.functions import FUNCTION, FunctionEngine, Functions
+from sightline.process.functions import FunctionEngine, Functions
+from sightline.process.kinds import FUNCTION
 from sightline.queue.model import Batch, Draft, TextItem, TurnInput, TurnInputPayload
 from sightline.session.port import AttachmentStore
 from sightline.stores.memory import MemoryStore
@@ -188,6 +189,8 @@ def _word(event: Event) -> str:
             return kind
         case ProcessChanged(kind=kind):
             return f"process {kind}"
+        case TaskChanged(kind=kind):
+            return f"task {kind}"
         case _:
             return event.kind
 

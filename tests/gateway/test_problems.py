@@ -124,8 +124,8 @@ async def test_every_refusal_with_a_trace_id_is_in_the_log(
 @pytest.mark.anyio
 async def test_a_path_does_not_write_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async with opened(start=False) as idle:
-        await idle.http.get("/v1/processes/%1B[2J%0D%0Afake%20line")
-        await idle.http.get("/v1/processes/%1B[2Jcleared")
+        await idle.http.get("/v1/sessions/s/tasks/%1B[2J%0D%0Afake%20line")
+        await idle.http.get("/v1/sessions/s/tasks/%1B[2Jcleared")
 
     assert [text for text in caplog.messages if "not_implemented" in text]
     assert all(text.isprintable() for text in caplog.messages)

@@ -40,9 +40,11 @@ OTHER: dict[str, tuple[str, Any]] = {
     "max_connections": ("10", 10),
     "max_subscriptions": ("10", 10),
     "max_queue": ("11", 11),
+    "max_tasks": ("12", 12),
     "concurrency": ("12", 12),
     "session_lease": ("0.5", 0.5),
     "process_lease": ("1.5", 1.5),
+    "command_output": ("65536", 65536),
     "turn_timeout": ("600", 600.0),
     "flush_window": ("0.02", 0.02),
     "max_attempts": ("1", 1),
@@ -53,6 +55,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "keep_alive": ("0.5", 0.5),
     "allow_origin": ("https://app.example", ("https://app.example",)),
     "allow_host": ("app.example", ("app.example",)),
+    "allow_commands": ("true", True),
     "insecure_no_auth": ("true", True),
     "ws_impl": ("uvicorn", "uvicorn"),
     "ws_compression": ("true", True),
@@ -76,9 +79,11 @@ BAD: dict[str, list[str]] = {
     "max_connections": ["0"],
     "max_subscriptions": ["0"],
     "max_queue": ["0"],
+    "max_tasks": ["0"],
     "concurrency": ["0", "100001"],
     "session_lease": ["0", "0.09", "3601"],
     "process_lease": ["0", "0.09", "3601"],
+    "command_output": ["-1", "1MB"],
     "turn_timeout": ["-1", "31536001"],
     "flush_window": ["-1", "10.1"],
     "max_attempts": ["0", "1001"],
@@ -98,6 +103,7 @@ BAD: dict[str, list[str]] = {
         "null",
     ],
     "allow_host": ["", "*", "app.example:80", "https://app.example", "a b"],
+    "allow_commands": ["maybe"],
     "insecure_no_auth": ["", "maybe", "2"],
     "ws_impl": ["", "wsproto"],
     "ws_compression": ["maybe"],
@@ -164,7 +170,7 @@ def test_a_setting_can_be_given_by_its_flag(name: str) -> None:
     assert getattr(resolve(flags, {}), name) == value
 
 
-SWITCHES = ("insecure_no_auth", "ws_compression")
+SWITCHES = ("allow_commands", "insecure_no_auth", "ws_compression")
 
 
 @pytest.mark.parametrize("name", [name for name in OTHER if name not in SWITCHES])

@@ -10,16 +10,32 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from msgspec import UNSET
+
+from sightline.process.functions import RunningProcess, process
+from sightline.process.model import EventSemantics, EventType, PointerSelector, TemplateSelector, WakeRule
+from sightline.queue.materializing import InputMessage
 from sightline.session.model import Policy
 from sightline.turn.agent import AgentError, Turn
 
-__all__ = ["demo", "demo_tools"]
+__all__ = ["COUNTDOWN", "countdown", "demo", "demo_tools"]
 
 _BREATH = 32
 """A stream without pauses lets others run after so many deltas."""
 _MAX_DELTAS = 1_000_000
 _MAX_DELTA_BYTES = 1_000_000
 _MAX_SLEEP_MS = 3_600_000
+_MAX_COUNT = 10_000
+
+COUNTDOWN = "demo.countdown"
+"""The function that `spawn countdown` starts: a name that no other agent's functions will have."""
+_DONE = EventType(name="done")
+_DONE_AND_WAKES = EventType(
+    name="done",
+    semantics=EventSemantics(
+        wake=WakeRule(input=TemplateSelector("counted to {total}", {"total": PointerSelector("/total")}))
+    ),
+)
 
 _Command = Callable[[Turn, str], Awaitable[None]]
 
@@ -29,6 +45,9 @@ async def demo(turn: Turn) -> None:
     for index, message in enumerate(turn.input):
         if index:
             turn.text("\n")
+        if message.origin is not UNSET and "process_id" in message.origin:
+            turn.text(f"woken by {message.origin['process_id']}")
+            continue
         word, _, rest = message.content.partition(" ")
         command = _COMMANDS.get(word)
         if command is None or (command is not _echo and not _FORMS[word].fullmatch(rest)):
@@ -102,16 +121,43 @@ async def _ask(turn: Turn, rest: str) -> None:
 async def _steps(turn: Turn, rest: str) -> None:
     match = _FORMS["steps"].fullmatch(rest)
     assert match is not None
-    lines = 0
-    for index in range(int(match["count"])):
-        if index and match["every"]:
-            await turn.sleep(int(match["every"]) / 1000)
-        elif index % _BREATH == _BREATH - 1:
-            await turn.sleep(0)
+    count, every, step, lines = int(match["count"]), int(match["every"] or 0) / 1000, 0, 0
+    came: tuple[InputMessage, ...] = ()
+    while step < count or came:  # what comes in at the last step prolongs the turn by another
+        step += 1
         turn.model_request()
-        for message in await turn.checkpoint():
-            turn.text(("\n" if lines else "") + f"at step {index + 1}: {message.content}")
+        if every or step % _BREATH == 0:
+            await turn.sleep(every)
+        came = await turn.checkpoint()
+        for message in came:
+            turn.text(("\n" if lines else "") + f"at step {step}: {message.content}")
             lines += 1
+
+
+async def _spawn(turn: Turn, rest: str) -> None:
+    match = _FORMS["spawn"].fullmatch(rest)
+    assert match is not None
+    total, every = int(match["count"]), int(match["every"] or 0)
+    if total > _MAX_COUNT or every > _MAX_SLEEP_MS:
+        raise AgentError(f"a countdown goes up to {_MAX_COUNT} every {_MAX_SLEEP_MS} ms")
+    process_id = await turn.start_process(
+        COUNTDOWN,
+        {"total": total, "every_ms": every},
+        label=f"countdown {total}",
+        event_types=(_DONE_AND_WAKES if match["wake"] else _DONE,),
+    )
+    turn.text(f"started {process_id}")
+
+
+@process(COUNTDOWN)
+async def countdown(process: RunningProcess, total: int, every_ms: int) -> int:
+    """Counts, at its pace. Each step is logged under its key, so that another attempt goes on where this one was."""
+    for done in range(1, total + 1):
+        if every_ms:
+            await process.sleep(every_ms / 1000, key=f"{done}")
+        await process.progress({"done": done, "total": total}, key=f"{done}")
+    await process.log(_DONE.name, {"total": total}, key="done")
+    return total
 
 
 async def _help(turn: Turn, text: str) -> None:
@@ -173,6 +219,7 @@ _COMMANDS: dict[str, _Command] = {
     "tool": _tool,
     "ask": _ask,
     "steps": _steps,
+    "spawn": _spawn,
 }
 
 _FORMS = {
@@ -182,6 +229,7 @@ _FORMS = {
     "tool": re.compile(r"\S+(?: .*)?", re.DOTALL),
     "ask": re.compile(r".*\S.*", re.DOTALL),
     "steps": re.compile(r"(?P<count>\d{1,6})(?: every (?P<every>\d{1,9}))?", re.ASCII),
+    "spawn": re.compile(r"countdown (?P<count>\d{1,9})(?: every (?P<every>\d{1,9}))?(?P<wake> wake)?", re.ASCII),
 }
 
 _USAGE = """\
@@ -191,4 +239,5 @@ sleep MS — is quiet for a while
 fail TEXT — fails
 tool NAME JSON — calls a tool: add, now or slow
 ask TEXT — asks you, and waits for your answer
-steps N [every MS] — so many steps"""
+steps N [every MS] — so many steps
+spawn countdown N [every MS] [wake] — counts in the background, and wakes you at the end"""

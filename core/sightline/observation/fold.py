@@ -137,6 +137,10 @@ class Fold:
         """The request, while it is open."""
         return self._requests.get(request_id)
 
+    def process(self, process_id: str) -> dict[str, Any] | None:
+        """The process, while it shows."""
+        return self._processes.get(process_id)
+
     def requests_of(self, turn_id: str) -> tuple[dict[str, Any], ...]:
         """The open requests of a turn."""
         return tuple(request for request in self._requests.values() if request.get("turn_id") == turn_id)

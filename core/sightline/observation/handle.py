@@ -21,7 +21,14 @@ from msgspec import UNSET, UnsetType
 
 from sightline.errors import BatchNotCancellable, BatchNotFound, InvalidInput, StoreCommitFailed, StoreUnavailable
 from sightline.observation.activities import Outcome
-from sightline.observation.changes import Change, changes_between, process_change, queue_change, request_change
+from sightline.observation.changes import (
+    Change,
+    changes_between,
+    process_change,
+    queue_change,
+    request_change,
+    task_change,
+)
 from sightline.observation.cursor import Cursor, parse_for_session
 from sightline.observation.events import Event, TurnActivity, from_wire
 from sightline.observation.live import LiveView
@@ -50,6 +57,7 @@ from sightline.queue.model import (
 )
 from sightline.queue.rules import check_durable
 from sightline.session.model import Request
+from sightline.tasks.model import TaskNewsKind, TaskRecord
 
 __all__ = ["Change", "Gap", "Opening", "RuntimeHandle"]
 
@@ -211,6 +219,10 @@ class RuntimeHandle(LiveView):
         if processes:
             self._record(process_change(kind, processes))
 
+    def record_task_changed(self, kind: TaskNewsKind, record: TaskRecord) -> None:
+        """Tell of a task of the session. Never raises."""
+        self._record(task_change(kind, record))
+
     def record_request_opened(self, request: Request) -> None:
         """Tell that a turn asks something, unless that was told before. Never raises."""
         if self._fold.request(request.request_id) is None:
@@ -225,6 +237,10 @@ class RuntimeHandle(LiveView):
     def requests_of(self, turn_id: str) -> tuple[dict[str, Any], ...]:
         """What the view shows of the turn's requests."""
         return self._fold.requests_of(turn_id)
+
+    def shown_process(self, process_id: str) -> dict[str, Any] | None:
+        """What the view shows of a process, if it shows it."""
+        return self._fold.process(process_id)
 
     def _record(self, change: Change) -> None:
         try:

@@ -56,10 +56,6 @@ class Handles:
         """The handle, if it is loaded."""
         return self._loaded.get(session_id)
 
-    def knows(self, session_id: str) -> bool:
-        """Whether the session is loaded, or is being loaded."""
-        return session_id in self._loaded or session_id in self._loading
-
     @contextlib.asynccontextmanager
     async def opened(self, session_id: str) -> AsyncIterator[RuntimeHandle]:
         """The session's handle, loaded if need be, and kept while in use.

@@ -12,6 +12,8 @@ from sightline.queue.model import Batch, BatchState, BatchSummary
 from sightline.queue.rules import summary_of
 from sightline.session.model import Message, Metadata, Policy, ReadView, Request, SessionRecord, Status, Tools, Usage
 from sightline.session.rules import status_of
+from sightline.tasks.model import TaskRecord
+from sightline.tasks.rules import shown_task
 
 __all__ = [
     "GapReason",
@@ -96,6 +98,7 @@ class SessionState(Struct, frozen=True, kw_only=True):
     generation: int = 0
     requests: tuple[Request, ...] = ()
     processes: tuple[HandleSummary, ...] = ()
+    tasks: tuple[TaskRecord, ...] = ()
 
 
 def first_observation(state: SessionState, cursor: str) -> Observation:
@@ -122,6 +125,7 @@ def first_observation(state: SessionState, cursor: str) -> Observation:
         queue=queue,
         requests=tuple(shown_request(request) for request in state.requests),
         processes=tuple(shown_process(summary) for summary in state.processes),
+        tasks=tuple(shown_task(record) for record in state.tasks),
     )
 
 
@@ -137,10 +141,17 @@ def shown_process(summary: HandleSummary) -> dict[str, Any]:
         "__handle__": summary.handle,
         "process_id": summary.process_id,
         "id": summary.id,
+        "kind": summary.kind,
+        "label": summary.label,
         "status": summary.status,
+        "created_at_ms": summary.created_at_ms,
+        "cancel_requested": summary.cancel_requested,
         "descriptor": summary.descriptor,
     }
-    return shown if isinstance(summary.definition, UnsetType) else {**shown, "definition": summary.definition}
+    for name in ("definition", "progress"):
+        if (value := getattr(summary, name)) is not UNSET:
+            shown[name] = value
+    return shown
 
 
 def newest(observation: Observation, count: int) -> Observation:

@@ -1,25 +1,32 @@
 """What sessions are told of the processes they see.
 
 A process logs, and whoever sees it by then is told: `started` with its registration, `progress` for what it logs of its
-own, its end by its name. Who sees it is read from the store, so telling takes a moment; it is done in the background,
-in the order in which things happened, and progress that comes faster than it can be told is told once, as it stands.
+own, `waiting` and `resumed` around a longer wait, its end by its name. `granted` and `revoked` are told to the session
+that came to see it, or does not see it any more. Who sees it is read from the store, so telling takes a moment; it is
+done in the background, of each process in the order in which things happened, and progress that comes faster than it
+can be told is told once, as it stands. Whoever has to know waits until it is `told`.
 
-Sessions that are not loaded are told nothing: when one is loaded, what it sees is read with it. So a session that is
-being loaded is waited for, or it would show a process as it was when it was read.
+A write whose answer was lost may have been done without a word. What it was about is `doubtful`: then each session that
+may be concerned is told what its view does not show, if there is anything.
+
+A session that is not loaded is loaded to be told. Nobody watches it then, but somebody may come back with a cursor, and
+would take it for a proof that nothing happened.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from sightline.clock import Clock
-from sightline.errors import NotFound, SessionDeleted, SightlineError
+from sightline.errors import Draining, NotFound, SessionDeleted, SightlineError
+from sightline.observation.handle import RuntimeHandle
 from sightline.observation.handles import Handles
+from sightline.observation.model import shown_process
 from sightline.process.model import Appended, GrantHolder, HandleSummary, ProcessRecord
 from sightline.process.rules import grant_of, told_as
 
@@ -27,19 +34,39 @@ __all__ = ["GrantReader", "ProcessNews"]
 
 _log = logging.getLogger("sightline.observation.processes")
 
+_DOUBT = ""
 _PAUSE = 1.0
 """Seconds before what could not be told is tried again."""
 
 
 class GrantReader(Protocol):
-    """The part of a registry that says who sees a process."""
+    """The part of a registry that says what a process is, and who sees it."""
+
+    async def get_process(self, process_id: str) -> ProcessRecord: ...
 
     async def grants_of_process(self, process_id: str) -> tuple[GrantHolder, ...]: ...
 
 
 class _News(Struct):
+    """`record` is the process after it; without one, as it stands when it is told. `session_id`: whom alone it is for.
+    A blank kind is a doubt.
+    """
+
     kind: str
-    record: ProcessRecord
+    record: ProcessRecord | None = None
+    session_id: str | None = None
+
+
+class _Bundle(Struct):
+    """What of one process is to be told at once. `settled` is set when it was told, or when `error` says why not."""
+
+    news: list[_News]
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    error: SightlineError | None = None
+
+    def settle(self, error: SightlineError | None = None) -> None:
+        self.error = error
+        self.settled.set()
 
 
 class ProcessNews:
@@ -49,19 +76,54 @@ class ProcessNews:
         self._store = store
         self._handles = handles
         self._clock = clock
-        self._news: dict[str, list[_News]] = {}
+        self._bundles: dict[str, _Bundle] = {}
+        self._telling: dict[str, _Bundle] = {}
+        """What is told now: one at most."""
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
 
+    # None of these waits or raises.
+
     def logged(self, appended: Appended) -> None:
-        """Something was logged, by whomever. Neither waits nor raises."""
-        kind = None if appended.event is None or appended.replayed else told_as(appended.event)
-        if kind is not None:
-            self._add(kind, appended.record)
+        """Something was logged, by whomever."""
+        if appended.replayed:
+            self.doubtful(appended.record.process_id)  # the first time nobody may have heard of it
+        elif appended.event is not None and (kind := told_as(appended.event)) is not None:
+            self._add(appended.record.process_id, _News(kind, appended.record))
 
     def started(self, record: ProcessRecord) -> None:
         """A process was registered, with its grants."""
-        self._add("started", record)
+        self._add(record.process_id, _News("started", record))
+
+    def waits(self, process_id: str, waits: bool) -> None:
+        """A process has been waiting for a while, or goes on after that."""
+        self._add(process_id, _News("waiting" if waits else "resumed"))
+
+    def granted(self, process_id: str, session_id: str) -> None:
+        """The session, or a frame of it, was let see a process."""
+        self._add(process_id, _News("granted", session_id=session_id))
+
+    def revoked(self, process_id: str, session_id: str) -> None:
+        """A process was taken from the session, or from a frame of it."""
+        self._add(process_id, _News("revoked", session_id=session_id))
+
+    def doubtful(self, process_id: str, *session_ids: str) -> None:
+        """Something may have happened to the process, or to what these sessions see of it."""
+        for session_id in (None, *session_ids):
+            self._add(process_id, _News(_DOUBT, session_id=session_id))
+
+    async def told(self, process_ids: Iterable[str]) -> None:
+        """Return when all that happened to these processes so far was told. Cancellable at any time.
+
+        Raises StoreUnavailable when that has to wait for the store, and Draining when nothing more is told here.
+        """
+        if self._stopped:
+            raise Draining
+        names = set(process_ids)
+        for bundle in [each[name] for each in (self._telling, self._bundles) for name in names if name in each]:
+            await bundle.settled.wait()
+            if bundle.error is not None:
+                raise bundle.error
 
     async def stop(self) -> None:
         """Tell no more; returns when no task is left."""
@@ -69,53 +131,97 @@ class ProcessNews:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        for bundle in (*self._telling.values(), *self._bundles.values()):
+            bundle.settle(Draining())
 
-    def _add(self, kind: str, record: ProcessRecord) -> None:
+    def _add(self, process_id: str, each: _News) -> None:
         if self._stopped:
             return
-        news = self._news.setdefault(record.process_id, [])
-        if news and news[-1].kind == kind:
-            news[-1].record = record
+        bundle = self._bundles.get(process_id)
+        if bundle is None:
+            self._bundles[process_id] = _Bundle([each])
+        elif (last := bundle.news[-1]).kind == each.kind and last.session_id == each.session_id:
+            bundle.news[-1] = each
         else:
-            news.append(_News(kind, record))
+            bundle.news.append(each)
         self._begin()
 
     def _begin(self) -> None:
-        if self._task is None and self._news and not self._stopped:
+        if self._task is None and self._bundles and not self._stopped:
             self._task = asyncio.create_task(self._tell_all(), name="process news")
-            self._task.add_done_callback(self._told)
+            self._task.add_done_callback(self._ended)
 
-    def _told(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not task.cancelled() and task.exception() is not None:
             _log.error("news of processes: %s", task.exception(), exc_info=task.exception())
         self._begin()  # something may have come after the task had looked for the last time
 
     async def _tell_all(self) -> None:
-        while self._news:
-            process_id = next(iter(self._news))
-            news = self._news.pop(process_id)
+        while self._bundles:
+            process_id = next(iter(self._bundles))
+            bundle = self._telling[process_id] = self._bundles.pop(process_id)
             try:
-                await self._tell(process_id, news)
+                await self._tell(process_id, bundle.news)
             except SightlineError as error:
                 _log.warning("process %s: its news is told later: %s", process_id, error)
-                self._news[process_id] = news + self._news.get(process_id, [])
+                later = self._bundles.setdefault(process_id, _Bundle([]))
+                later.news[:0] = bundle.news
+                bundle.settle(error)
+                del self._telling[process_id]
                 await self._clock.sleep(_PAUSE)
+            else:
+                bundle.settle()
+                del self._telling[process_id]
 
     async def _tell(self, process_id: str, news: Sequence[_News]) -> None:
+        now = None
+        if any(each.record is None for each in news):
+            try:
+                now = await self._store.get_process(process_id)
+            except NotFound:
+                return  # it was not registered
         holders: dict[str, list[GrantHolder]] = {}
         for holder in await self._store.grants_of_process(process_id):
             holders.setdefault(holder.scope.session_id, []).append(holder)
-        for session_id, granted in holders.items():
-            if not self._handles.knows(session_id):
-                continue
+        concerned = [each.session_id for each in news if each.session_id is not None]
+        for session_id in dict.fromkeys((*holders, *concerned)):
             try:
                 async with self._handles.opened(session_id) as handle:
                     frame_id = handle.view.read_view.agent_frame_id
                     # The session's own grant comes first, and of several the first says how it is called.
-                    seen = [each for each in granted if each.scope.agent_frame_id in ("", frame_id)]
-                    for each in news if seen else ():
-                        grant = grant_of(each.record, seen[0].descriptor)
-                        handle.record_process_changed(each.kind, (HandleSummary.of(grant),))
+                    granted = holders.get(session_id, ())
+                    seen = [each.descriptor for each in granted if each.scope.agent_frame_id in ("", frame_id)]
+                    for each in news:
+                        if each.session_id in (None, session_id) and (record := each.record or now) is not None:
+                            _tell_one(handle, each.kind, record, seen)
             except (NotFound, SessionDeleted):
                 continue  # it is gone, and nobody watches it
+
+
+def _tell_one(handle: RuntimeHandle, kind: str, record: ProcessRecord, seen: Sequence[dict[str, Any]]) -> None:
+    """Tell one session, which sees the process under these names, and if there are none does not see it."""
+    shown = handle.shown_process(record.process_id)
+    if not seen:
+        if kind in ("revoked", _DOUBT) and shown is not None:
+            _change(handle, "revoked", record, shown["descriptor"])
+    elif kind == _DOUBT:
+        _reconcile(handle, record, seen[0], shown)
+    elif kind != "revoked":
+        _change(handle, kind, record, seen[0])
+
+
+def _reconcile(
+    handle: RuntimeHandle, record: ProcessRecord, descriptor: dict[str, Any], shown: dict[str, Any] | None
+) -> None:
+    if record.is_terminal:
+        if shown is not None:
+            _change(handle, record.status, record, descriptor)
+    elif shown is None:
+        _change(handle, "granted", record, descriptor)
+    elif shown != shown_process(HandleSummary.of(grant_of(record, descriptor))):
+        _change(handle, "progress", record, descriptor)
+
+
+def _change(handle: RuntimeHandle, kind: str, record: ProcessRecord, descriptor: dict[str, Any]) -> None:
+    handle.record_process_changed(kind, (HandleSummary.of(grant_of(record, descriptor)),))

@@ -45,13 +45,14 @@ from sightline.process.model import (
     ProcessStatus,
     SuccessOutput,
 )
-from sightline.process.rules import ABANDONED, CANCEL_REQUESTED, SIGNAL, as_stored, woken_by
+from sightline.process.rules import ABANDONED, CANCEL_REQUESTED, PROGRESS, SIGNAL, as_stored, woken_by
 from sightline.process.schemas import check_payload
 from sightline.process.semantics import output_of, wake_of
 from sightline.queue.model import ProcessWake
 
 __all__ = [
     "MAX_PAYLOAD",
+    "MAX_SHOWN_PROGRESS",
     "abandoned",
     "appended",
     "cancel_request",
@@ -62,6 +63,8 @@ __all__ = [
 
 MAX_PAYLOAD = 1 << 20
 """Bytes of the JSON of one payload."""
+MAX_SHOWN_PROGRESS = 1 << 10
+"""Bytes of the JSON of progress that is shown with the process."""
 
 _CANONICAL = msgspec.json.Encoder(order="sorted")
 _STATUS: dict[type[SuccessOutput | FailureOutput | CancelledOutput], ProcessStatus] = {
@@ -182,8 +185,15 @@ def _logged(
         updated_at_ms=max(record.updated_at_ms, now),
         status=status,
         output=record.output if output is UNSET else output,
+        cancel_requested=record.cancel_requested or event.event_type == CANCEL_REQUESTED,
+        progress=_shown(event.payload) if event.event_type == PROGRESS else record.progress,
     )
     return Appended(record=after, event=logged)
+
+
+def _shown(progress: Any) -> Any:
+    """The payload, if it is small enough to be shown wherever the process is."""
+    return progress if len(_CANONICAL.encode(progress)) <= MAX_SHOWN_PROGRESS else UNSET
 
 
 def _output(declared: EventType, payload: Any) -> AwaitOutput | UnsetType:

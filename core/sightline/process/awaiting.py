@@ -64,6 +64,18 @@ class ProcessWaits:
 
         return await self._until(process_id, look)
 
+    async def news_of(self, process_id: str, after: int) -> None:
+        """Return when the process has logged something behind that sequence, or has ended. May be cancelled.
+
+        Raises ProcessNotFound, StoreUnavailable.
+        """
+
+        async def look() -> bool | None:
+            record = await self._store.get_process(process_id)
+            return True if record.last_sequence > after or record.is_terminal else None
+
+        await self._until(process_id, look)
+
     async def _until(self, process_id: str, look: Callable[[], Awaitable[_T | None]]) -> _T:
         delay = _FIRST_DELAY
         while True:

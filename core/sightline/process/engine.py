@@ -94,6 +94,11 @@ class ProcessWork:
         return self.record.attempts
 
     @property
+    def fencing_token(self) -> int:
+        """Which run of the process this is: no two have one number, also where one was given back and not counted."""
+        return self._lease.fencing_token
+
+    @property
     def input(self) -> dict[str, Any]:
         return self.record.input
 

@@ -23,31 +23,25 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from sightline.clock import Clock
 from sightline.errors import ProcessConflict, ProcessNotYours
 from sightline.persevering import finish, persistently
 from sightline.process.engine import ProcessWork
+from sightline.process.kinds import FUNCTION, NOTED, PROGRESS, WAKE, registration_of
 from sightline.process.model import (
     AwaitOutput,
     CancelledOutput,
-    Disposition,
-    EventSemantics,
-    EventType,
     FailureOutput,
-    PointerSelector,
     ProcessRecord,
     ProcessScope,
-    Provenance,
     Registration,
     SuccessOutput,
-    WakeRule,
 )
 from sightline.process.rules import SIGNAL
 
 __all__ = [
-    "FUNCTION",
     "FunctionEngine",
     "Functions",
     "ProcessError",
@@ -55,17 +49,6 @@ __all__ = [
     "function_registration",
     "process",
 ]
-
-FUNCTION = "function"
-"""The kind of these processes."""
-
-PROGRESS = EventType(name="progress")
-NOTED = EventType(name="process.noted", schema={"type": "object", "required": ["key", "value"]})
-WAKE = EventType(
-    name="process.wake",
-    schema={"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}},
-    semantics=EventSemantics(wake=WakeRule(input=PointerSelector("/text"))),
-)
 
 Function = Callable[..., Awaitable[Any]]
 _F = TypeVar("_F", bound=Function)
@@ -118,28 +101,11 @@ process = _functions.process
 
 
 def function_registration(
-    process_id: str,
-    name: str,
-    args: dict[str, Any] | None = None,
-    *,
-    owner: ProcessScope | None = None,
-    disposition: Disposition = "rerunnable",
-    event_types: tuple[EventType, ...] = (),
-    host_profile_id: str = "default",
-    caused_by: dict[str, Any] | UnsetType = UNSET,
+    process_id: str, name: str, args: dict[str, Any] | None = None, *, owner: ProcessScope | None = None
 ) -> Registration:
-    """A process that runs the function of that name. It wakes its owner; without one it can wake nobody."""
-    own = (PROGRESS, NOTED) if owner is None else (PROGRESS, NOTED, WAKE)
-    return Registration(
-        process_id=process_id,
-        kind=FUNCTION,
-        input={"name": name, "args": args or {}},
-        disposition=disposition,
-        provenance=Provenance(
-            owner_scope=UNSET if owner is None else owner, host_profile_id=host_profile_id, caused_by=caused_by
-        ),
-        event_types=(*own, *event_types),
-    )
+    """A process that runs the function of that name. Raises like `sightline.process.kinds.registration_of`."""
+    given = {"name": name, "args": args or {}}
+    return registration_of(process_id, FUNCTION, given, owner=UNSET if owner is None else owner)
 
 
 class RunningProcess:

@@ -228,7 +228,8 @@ class ProcessRecord(Struct, frozen=True, kw_only=True):
     """A process as it stands. It is `running` from its registration to its terminal event.
 
     `last_sequence` is the number of its newest event. `attempts` counts the charged leases so far, and `started_at_ms`
-    is when the first was taken.
+    is when the first was taken. `cancel_requested`: somebody wants its end. `progress` is the payload of its newest
+    event `progress`, if that is small.
     """
 
     process_id: str
@@ -238,12 +239,14 @@ class ProcessRecord(Struct, frozen=True, kw_only=True):
     disposition: Disposition
     provenance: Provenance
     event_types: tuple[EventType, ...]
-    wake_target: ProcessScope | UnsetType
     created_at_ms: int
     updated_at_ms: int
+    wake_target: ProcessScope | UnsetType = UNSET
     status: ProcessStatus = "running"
     output: AwaitOutput | UnsetType = UNSET
     external_ref: ExternalRef | UnsetType = UNSET
+    cancel_requested: bool = False
+    progress: Any = UNSET
     last_sequence: int = 0
     attempts: int = 0
     started_at_ms: int | UnsetType = UNSET
@@ -350,12 +353,18 @@ class ProcessBusy(Struct, frozen=True):
 
 
 class HandleGrant(Struct, frozen=True, kw_only=True):
-    """The right of a scope to a process. `descriptor` is how it is called there, `definition` what it runs."""
+    """The right of a scope to a process. `descriptor` is how it is called there, `definition` what it runs; the rest is
+    as the record has it.
+    """
 
     process_id: str
     status: ProcessStatus
     descriptor: dict[str, Any] = field(default_factory=dict)
     definition: dict[str, Any] | UnsetType = UNSET
+    kind: str = ""
+    created_at_ms: int = 0
+    cancel_requested: bool = False
+    progress: Any = UNSET
 
 
 class GrantHolder(Struct, frozen=True, kw_only=True):
@@ -378,14 +387,23 @@ class GrantsEnded(Struct, frozen=True, kw_only=True):
 
 
 class HandleSummary(Struct, frozen=True, kw_only=True):
-    """A process as readers are shown it. `id` is the process id once more, under the name that handles have it."""
+    """A process as readers are shown it, with all that a list of processes needs.
+
+    `id` is the process id once more, under the name that handles have it. `label` is what the descriptor calls it;
+    without that, what it runs.
+    """
 
     process_id: str
     status: ProcessStatus
     descriptor: dict[str, Any]
     id: str
+    kind: str
+    label: str
+    created_at_ms: int
+    cancel_requested: bool = False
     handle: Literal["process"] = field(default="process", name="__handle__")
     definition: dict[str, Any] | UnsetType = UNSET
+    progress: Any = UNSET
 
     @classmethod
     def of(cls, grant: HandleGrant) -> HandleSummary:
@@ -394,8 +412,21 @@ class HandleSummary(Struct, frozen=True, kw_only=True):
             id=grant.process_id,
             status=grant.status,
             descriptor=grant.descriptor,
+            kind=grant.kind,
+            label=_label(grant),
+            created_at_ms=grant.created_at_ms,
+            cancel_requested=grant.cancel_requested,
             definition=grant.definition,
+            progress=grant.progress,
         )
+
+
+def _label(grant: HandleGrant) -> str:
+    definition = {} if isinstance(grant.definition, UnsetType) else grant.definition
+    for called in (grant.descriptor.get("label"), definition.get("name")):
+        if isinstance(called, str) and called:
+            return called
+    return grant.kind
 
 
 class ProcessHandles(Struct, frozen=True):

@@ -201,7 +201,15 @@ class ProcessStore(ProcessRegistry, ProcessReader, Protocol):
     ) -> GrantsEnded:
         """Take from a session, and all its frames, all processes, and ask for the end of those that nobody else sees.
 
-        The deletion of a session does the same in its transaction. Raises nothing of its own.
+        Raises nothing of its own.
+        """
+        ...
+
+    async def delete_session(self, session_id: str, now: int, then: Callable[[GrantsEnded], None]) -> GrantsEnded:
+        """Erase the session with its messages, batches, keys, lease, stamps, journals and requests, fence the id for
+        good, and do what `end_grants` does, all in one transaction.
+
+        Raises SessionNotFound, SessionDeleted.
         """
         ...
 

@@ -47,6 +47,7 @@ __all__ = [
     "ABANDONED",
     "CANCEL_REQUESTED",
     "CORE_TYPES",
+    "PROGRESS",
     "SESSION_DELETED",
     "SIGNAL",
     "as_stored",
@@ -72,6 +73,8 @@ MAX_STORED = 1 << 16
 ABANDONED = "process.abandoned"
 CANCEL_REQUESTED = "process.cancel_requested"
 SIGNAL = "process.signal"
+PROGRESS = "progress"
+"""Under this name a process tells how far it has come."""
 
 SESSION_DELETED = "session deleted"
 """Why a process is asked to end that only a deleted session saw."""
@@ -256,6 +259,10 @@ def grant_of(record: ProcessRecord, descriptor: dict[str, Any]) -> HandleGrant:
         status=record.status,
         descriptor=descriptor,
         definition=definition_of(record.kind, record.input),
+        kind=record.kind,
+        created_at_ms=record.created_at_ms,
+        cancel_requested=record.cancel_requested,
+        progress=record.progress,
     )
 
 

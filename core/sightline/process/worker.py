@@ -110,6 +110,7 @@ class ProcessWorker:
     """Lives on one event loop, from `start` to `stop`. `engines`: by kind, what runs the processes of that kind.
 
     `logged` is called with everything the worker wrote, once it is in the store; it may neither wait nor raise.
+    `paused` is called with a process that waits, or goes on after that, and may be called again with the same.
     `look_again` is called when there may be more to do than the looks so far have found.
     """
 
@@ -123,6 +124,7 @@ class ProcessWorker:
         ids: Ids,
         limits: WorkerLimits | None = None,
         logged: Callable[[Appended], None] = lambda _: None,
+        paused: Callable[[str, bool], None] = lambda process_id, waits: None,
     ) -> None:
         self._store = store
         self._engines = engines
@@ -131,6 +133,7 @@ class ProcessWorker:
         self._ids = ids
         self._limits = limits or WorkerLimits()
         self._tell = logged
+        self._tell_pause = paused
         self.look_again: Callable[[], None] = lambda: None
         self._pool = Pool(self._limits.concurrency)
         self._attempts: dict[str, _Attempt] = {}
@@ -251,11 +254,13 @@ class ProcessWorker:
 
     def _park(self, process_id: str) -> None:
         self._pool.park(process_id)
+        self._tell_pause(process_id, True)
         if self._sends_waiting_back and (attempt := self._attempts.get(process_id)) is not None:
             self._send_back(attempt)
         self._go_on()
 
     async def _take_place(self, process_id: str) -> None:
+        self._tell_pause(process_id, False)
         if self._pool.come_back(process_id):
             return
         returning = self._returning.get(process_id)
@@ -266,6 +271,7 @@ class ProcessWorker:
 
     def _resume(self, process_id: str) -> None:
         self._pool.resume(process_id)
+        self._tell_pause(process_id, False)
         returning = self._returning.pop(process_id, None)
         if returning is not None:
             returning.set_result(None)

@@ -57,14 +57,6 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def delete_session(self, session_id: str, now: int, then: Callable[[None], None]) -> None:
-        """Erase the session with its messages, batches, keys, lease, stamps, journals and requests, and fence the id
-        for good.
-
-        Raises SessionNotFound, SessionDeleted.
-        """
-        ...
-
     async def acquire_lease(
         self, session_id: str, *, owner_id: str, lease_token: str, now: int, ttl_ms: int
     ) -> SessionLease | LaneBusy:

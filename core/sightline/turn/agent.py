@@ -31,10 +31,12 @@ from sightline.observation.activities import (
     ToolCallStarted,
     UsageReported,
 )
+from sightline.process.kinds import FUNCTION
 from sightline.process.model import Disposition, EventType
 from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Role, Usage, UsageFigures
 from sightline.session.rules import add_usage
+from sightline.turn.background import TurnTasks
 from sightline.turn.composing import NewFrame
 from sightline.turn.recording import Journal
 from sightline.turn.rules import error_text, failure_text
@@ -74,13 +76,13 @@ Ask = Callable[[Question], Awaitable[str]]
 
 
 class NewProcess(Struct, frozen=True, kw_only=True):
-    """A function that is to run as a process, under a key that is the turn's own."""
+    """Work that is to go on as a process, under a key that is the turn's own. The input is its kind's."""
 
     key: str
-    name: str
-    args: dict[str, Any]
+    kind: str
+    input: dict[str, Any]
     label: str
-    disposition: Disposition
+    disposition: Disposition | UnsetType
     event_types: tuple[EventType, ...]
 
 
@@ -144,6 +146,7 @@ class Turn:
         journal: Journal | None = None,
         ask: Ask | None = None,
         processes: Processes | None = None,
+        tasks: TurnTasks | None = None,
         causes: tuple[TurnCause, ...] = (),
         options: dict[str, Any] | UnsetType = UNSET,
     ) -> None:
@@ -164,6 +167,7 @@ class Turn:
         self._ask = ask
         self._asked = 0
         self._processes = processes
+        self._tasks = tasks
         self._begun = 0
         self._over = False
         self._cancelled = False
@@ -292,7 +296,8 @@ class Turn:
         The request outlives this attempt, and so does its answer: who asks again under the same key in a later attempt
         of the turn asks nothing new. Without a `key` it is `ask-1`, `ask-2` and so on, in the order of the calls; who
         asks several things at a time, or not always the same things, gives keys. `kind`: `question`, `approval`, or
-        a word of the agent's own. `options`: what may be answered; the answer is not held against them.
+        a word of the agent's own. `options`: what is offered as an answer; an `approval` takes no other, while the
+        answer to any other kind is not held against them.
 
         While it waits, the turn takes no place from others. Cancelling the turn, or its other end, withdraws the
         request. Raises TypeError for what is no text or no JSON, StoreUnavailable, LeaseLost.
@@ -314,21 +319,27 @@ class Turn:
         name: str,
         args: dict[str, Any] | None = None,
         *,
+        kind: str = FUNCTION,
         key: str | None = None,
         label: str | None = None,
-        disposition: Disposition = "rerunnable",
+        disposition: Disposition | UnsetType = UNSET,
         event_types: Sequence[EventType] = (),
     ) -> str:
-        """Start work that outlives the turn: the function that was registered with `@process(name)`, by name with these
-        arguments. Returns the id of the process, which is durable then, and which the session sees.
+        """Start work that outlives the turn. Returns the id of the process, which is durable then, and which the
+        session sees.
+
+        A `function` is the one that was registered with `@process(name)`, and gets `args` by name. Of the other kinds
+        `args` are the input, and the name only says what it is: `start_process("build", {"argv": ["make"]},
+        kind="command")`, `start_process("research", {"input": "Find out …"}, kind="session_turn")`,
+        `start_process("delivery", {"order": 7}, kind="external")`. See `sightline.process.kinds`.
 
         A later attempt of the turn that starts it again under the same key finds the process it started. Without a
         `key` it is `process-1`, `process-2` and so on, in the order of the calls. `label` is how readers see it called,
-        its name unless told otherwise; `disposition`: what becomes of it when whoever runs it dies; `event_types`: what
-        it may log besides progress and wakes.
+        its name unless told otherwise; `disposition`: what becomes of it when whoever runs it dies, by its kind unless
+        told otherwise; `event_types`: what it may log besides what its kind does.
 
-        Raises InvalidInput for what cannot be stored, ProcessConflict when the key came with other content before,
-        StoreUnavailable.
+        Raises InvalidInput for what cannot be stored or is not what its kind gets, ProcessConflict when the key came
+        with other content before, StoreUnavailable.
         """
         self._refuse_when_over()
         if self._processes is None:
@@ -340,8 +351,8 @@ class Turn:
         return await self._processes.start(
             NewProcess(
                 key=key,
-                name=name,
-                args=args or {},
+                kind=kind,
+                input={"name": name, "args": args or {}} if kind == FUNCTION else args or {},
                 label=name if label is None else label,
                 disposition=disposition,
                 event_types=tuple(event_types),
@@ -357,6 +368,14 @@ class Turn:
         if self._processes is None:
             raise AgentError("there is nobody to keep processes")
         await self._processes.cancel(process_id, reason)
+
+    @property
+    def tasks(self) -> TurnTasks:
+        """The background tasks of the session: work in this program that outlives the turn, but not the program."""
+        self._refuse_when_over()
+        if self._tasks is None:
+            raise AgentError("there is nobody to keep tasks")
+        return self._tasks
 
     async def idempotent(self, key: str, fn: Callable[[], Any]) -> Any:
         """Do something to the world, once in this turn however often it is run: what `fn` comes to, or what it came to

@@ -3,8 +3,10 @@
 An answer reaches the turn that waits for it by a poke. The durable row is the answer: for all that wait in this process
 together the store is asked once in a while, and so an answer is found that was given elsewhere, or whose poke was lost.
 
-While a turn waits it holds no place among those that may run at one time, and takes one again before it goes on. Of
-several requests at a time the first answer ends that, and the turn holds its place while it waits for the others.
+While anything that a turn asks is open, it holds no place among those that may run at one time; it takes one again
+before it goes on with the last answer. What an earlier answer sets going runs beside those that count, as does whatever
+was at work when the turn asked: from outside nobody sees whether a task computes or waits. The other way round, whoever
+allows one of two calls and goes home would keep a place from others until the morning.
 """
 
 from __future__ import annotations
@@ -39,7 +41,11 @@ class Places(Protocol):
         ...
 
     async def take_place(self, session_id: str) -> None:
-        """Return when the session's turn may go on. Cancellable at any time."""
+        """Return when the session's turn may go on, or waits for somebody again. Cancellable at any time."""
+        ...
+
+    def insist(self, session_id: str) -> None:
+        """The session's turn goes on, and counts again, whether there is a place for it or not."""
         ...
 
 
@@ -48,6 +54,9 @@ class _Unbounded:
         pass
 
     async def take_place(self, session_id: str) -> None:
+        pass
+
+    def insist(self, session_id: str) -> None:
         pass
 
 
@@ -153,7 +162,11 @@ class Asking:
         return waiter
 
     def _leave(self, request_id: str, waiter: _Waiter) -> None:
-        waiter.running.waiting -= 1
+        running = waiter.running
+        running.waiting -= 1
+        if not running.waiting and not running.over:
+            # Mostly it has its place. Not so where it stopped waiting by itself, for which there is no waiting.
+            self.places.insist(waiter.handle.session_id)
         waiters = self._waiting[request_id]
         waiters.remove(waiter)
         if not waiters:
@@ -168,7 +181,8 @@ class Asking:
         with waiter.running.stopwatch.paused():
             self.places.give_way(session_id)
             answer = await waiter.answer
-            await self.places.take_place(session_id)
+            if waiter.running.waiting == 1:
+                await self.places.take_place(session_id)
         return answer
 
     async def _look_for_answers(self) -> None:

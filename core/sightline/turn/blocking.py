@@ -16,7 +16,10 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
+from msgspec import UNSET, UnsetType
+
 from sightline.clock import Clock
+from sightline.process.kinds import FUNCTION
 from sightline.process.model import Disposition, EventType
 from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Role, UsageFigures
@@ -152,15 +155,16 @@ class BlockingTurn:
         name: str,
         args: dict[str, Any] | None = None,
         *,
+        kind: str = FUNCTION,
         key: str | None = None,
         label: str | None = None,
-        disposition: Disposition = "rerunnable",
+        disposition: Disposition | UnsetType = UNSET,
         event_types: Sequence[EventType] = (),
     ) -> str:
         """See `Turn.start_process`."""
         return self.wait_for(
             lambda: self._turn.start_process(
-                name, args, key=key, label=label, disposition=disposition, event_types=event_types
+                name, args, kind=kind, key=key, label=label, disposition=disposition, event_types=event_types
             )
         )
 

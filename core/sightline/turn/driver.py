@@ -40,6 +40,7 @@ from sightline.session.model import Attachment, Failure, LeaseRequest
 from sightline.session.port import AttachmentStore, SessionStore
 from sightline.turn.agent import Agent, AgentError, History, Turn
 from sightline.turn.asking import Asking, Places
+from sightline.turn.background import TurnTasks
 from sightline.turn.commands import CommandEffect, ToolSource, carry_out
 from sightline.turn.commit import CommitResult, CommitStore, TurnCommit
 from sightline.turn.composing import Said, command_commit, frame_switch, turn_commit
@@ -104,6 +105,7 @@ class TurnDriver:
         limits: DriverLimits,
         refresh: Callable[[RuntimeHandle], Awaitable[None]],
         processes: ProcessHost | None = None,
+        tasks: Callable[[str, str], TurnTasks] | None = None,
     ) -> None:
         self._store = store
         self._attachments = attachments
@@ -115,6 +117,7 @@ class TurnDriver:
         self._limits = limits
         self._refresh = refresh
         self._processes = processes
+        self._tasks = tasks
         self._intake = Intake(store, attachments, clock, ids, owner_id=owner_id)
         self._keeper = LeaseKeeper(store, clock, lease_ms=limits.lease_ms, claim_ms=CLAIM_TTL_MS)
         self._asking = Asking(store, clock, ids, poll_interval=limits.poll_interval)
@@ -329,6 +332,7 @@ class TurnDriver:
             journal=journal_of(self._store, self._clock, claim, running.lose),
             ask=lambda question: self._asking.ask(handle, running, question),
             processes=None if self._processes is None else TurnProcesses(self._processes, claim, self._clock),
+            tasks=None if self._tasks is None else self._tasks(claim.session_id, claim.turn_id),
             causes=work.turn_causes,
             options=work.input.protocol_turn_options,
         )

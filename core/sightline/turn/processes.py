@@ -6,27 +6,22 @@ Everything that writes to the registry passes through here or through the worker
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from msgspec import UNSET
 
-from sightline.clock import Clock, within
+from sightline.clock import Clock
 from sightline.errors import NotFound, SessionDeleted
 from sightline.ids import Ids
 from sightline.observation.handles import Handles
-from sightline.observation.processes import ProcessNews
+from sightline.observation.pauses import Pauses
 from sightline.persevering import persistently
-from sightline.process.appending import cancel_request, signal
-from sightline.process.awaiting import ProcessWaits
 from sightline.process.engine import Engine
-from sightline.process.functions import FUNCTION, function_registration
+from sightline.process.kinds import registration_of
 from sightline.process.model import (
     Appended,
-    AwaitOutput,
-    NewEvent,
     NewGrant,
     PendingWake,
     ProcessScope,
@@ -36,11 +31,12 @@ from sightline.process.model import (
 )
 from sightline.process.outbox import WakeDriver
 from sightline.process.port import ProcessStore
-from sightline.process.rules import scopes_of
+from sightline.process.rules import new_record
 from sightline.process.runner import ProcessWorkDriver, ProcessWorkRunner
 from sightline.process.worker import ProcessWorker, WorkerLimits
 from sightline.queue.model import Claim
 from sightline.turn.agent import NewProcess
+from sightline.turn.process_desk import ProcessDesk
 
 __all__ = ["ProcessHost", "TurnProcesses"]
 
@@ -49,7 +45,7 @@ _log = logging.getLogger("sightline.turn.processes")
 _T = TypeVar("_T")
 
 
-class ProcessHost:
+class ProcessHost(ProcessDesk):
     """Lives on one event loop, from `start` to `stop`.
 
     `engines` run processes, by their kind; where there are none, others run them. Without `runs_work` nothing is done
@@ -71,20 +67,25 @@ class ProcessHost:
         max_open: int,
         poke: Callable[[str, str], None],
     ) -> None:
-        self._store = store
-        self._handles = handles
-        self._clock = clock
+        super().__init__(store, handles, clock, self._logged)
         self._ids = ids
         self._max_open = max_open
         self._poke = poke
-        self._waits = ProcessWaits(store, clock)
-        self._news = ProcessNews(store, handles, clock)
+        self._engines = engines if runs_work else {}
+        self._pauses = Pauses(clock, self._news.waits)
         self._wakes = WakeDriver(store, self._deliver, clock) if runs_work else None
         self._worker: ProcessWorker | None = None
         self._runner: ProcessWorkRunner | None = None
         if engines and runs_work:
             self._worker = ProcessWorker(
-                store, engines, waits=self._waits, clock=clock, ids=ids, limits=limits, logged=self._logged
+                store,
+                engines,
+                waits=self._waits,
+                clock=clock,
+                ids=ids,
+                limits=limits,
+                logged=self._logged,
+                paused=self._pauses.changed,
             )
             self._runner = ProcessWorkRunner.inline(self._worker, clock, poll_interval=poll_interval)
         self.driver = ProcessWorkDriver(store, None if self._runner is None else self._runner.poke_handle())
@@ -122,9 +123,17 @@ class ProcessHost:
             await self._worker.stop()
         if self._wakes is not None:
             await self._wakes.stop()
+        await self._pauses.stop()
         await self._news.stop()
 
-    # Processes
+    # Work
+
+    def runs(self, registration: Registration) -> bool:
+        """Whether it can be run. Where nothing here runs processes of that kind, others do, and what they can is not
+        known here.
+        """
+        engine = self._engines.get(registration.kind)
+        return engine is None or engine.knows(new_record(registration, self._clock.now_ms()))
 
     async def start_process(self, registration: Registration, grants: Sequence[NewGrant] = ()) -> Registered:
         """Keep a process and who sees it: durable when this returns, and run soon, wherever it can be.
@@ -138,45 +147,10 @@ class ProcessHost:
                 self._news.started(result.record)
                 self.driver.poke()
 
-        return await self._store.register_process(
-            registration, grants=grants, now=self._clock.now_ms(), then=registered
-        )
-
-    async def append(self, process_id: str, event: NewEvent, *, session_id: str | None = None) -> Appended:
-        """Log an event that does not come from the worker; with a session, only of a process that it sees.
-
-        Raises what `ProcessStore.append_event` raises, and SessionNotFound, SessionDeleted.
-        """
-        if session_id is None:
-            return await self._append(process_id, event, None)
-        async with self._handles.opened(session_id) as handle:
-            scopes = scopes_of(session_id, handle.view.read_view.agent_frame_id)
-            return await self._append(process_id, event, scopes)
-
-    async def cancel(self, process_id: str, reason: str = "cancelled", *, session_id: str | None = None) -> Appended:
-        """Ask for the end of a process; nothing when it has ended. Durable when this returns. Raises like `append`."""
-        return await self.append(process_id, cancel_request(process_id, reason), session_id=session_id)
-
-    async def signal(self, process_id: str, signal_id: str, payload: Any, *, session_id: str | None = None) -> Appended:
-        """Tell a process something, once under that id. Raises like `append`."""
-        return await self.append(process_id, signal(process_id, signal_id, payload), session_id=session_id)
-
-    async def end_of(self, process_id: str, timeout: float) -> AwaitOutput | None:
-        """What a process came to, or none after `timeout` seconds. Cancellable at any time.
-
-        Raises ProcessNotFound, StoreUnavailable.
-        """
-        waiting = asyncio.ensure_future(self._waits.end_of(process_id))
-        try:
-            return await waiting if await within(self._clock, timeout, waiting) else None
-        finally:
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
-
-    async def _append(self, process_id: str, event: NewEvent, seen_from: Sequence[ProcessScope] | None) -> Appended:
-        return await self._store.append_event(
-            process_id, event, now=self._clock.now_ms(), then=self._logged, seen_from=seen_from
-        )
+        with self._in_doubt((registration.process_id,), *(grant.scope.session_id for grant in grants)):
+            return await self._store.register_process(
+                registration, grants=grants, now=self._clock.now_ms(), then=registered
+            )
 
     # What was written
 
@@ -233,16 +207,16 @@ class TurnProcesses:
     async def start(self, new: NewProcess) -> str:
         session_id, turn_id = self._claim.session_id, self._claim.turn_id
         owner = ProcessScope(session_id)
-        registration = function_registration(
+        registration = registration_of(
             f"{turn_id}.{new.key}",
-            new.name,
-            new.args,
+            new.kind,
+            new.input,
             owner=owner,
             disposition=new.disposition,
             event_types=new.event_types,
             caused_by={"type": "turn", "session_id": session_id, "turn_id": turn_id},
         )
-        grant = NewGrant(scope=owner, descriptor={"kind": FUNCTION, "label": new.label})
+        grant = NewGrant(scope=owner, descriptor={"kind": new.kind, "label": new.label})
         started = await self._persistently(lambda: self._host.start_process(registration, (grant,)))
         return started.record.process_id
 

@@ -9,13 +9,14 @@ kind when the event loop ends. Of a server that is itself killed by SIGKILL they
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
+
+from sightline.turn.groups import tell_group
 
 __all__ = ["Ran", "run_program"]
 
@@ -104,7 +105,7 @@ def _end_started(started: asyncio.Future[Process], grace: float) -> None:
 
 def _end(process: Process, grace: float) -> None:
     """Tell the group to end, and see to it behind everybody's back that it does."""
-    if _tell(process.pid, signal.SIGTERM):
+    if tell_group(process.pid, signal.SIGTERM):
         ending = asyncio.get_running_loop().create_task(_see_to_its_end(process, grace), name=f"end of {process.pid}")
         _ending.add(ending)
         ending.add_done_callback(_ending.discard)
@@ -114,19 +115,10 @@ async def _see_to_its_end(process: Process, grace: float) -> None:
     """Its first process may be gone long before the group is."""
     try:
         async with asyncio.timeout(grace):
-            while _tell(process.pid, 0):  # noqa: ASYNC110 - no event tells of a group
+            while tell_group(process.pid, 0):  # noqa: ASYNC110 - no event tells of a group
                 await asyncio.sleep(_PATROL_SECONDS)
     except TimeoutError:
         pass
     finally:
-        _tell(process.pid, signal.SIGKILL)
+        tell_group(process.pid, signal.SIGKILL)
         await process.wait()
-
-
-def _tell(group: int, number: int) -> bool:
-    """Whether there is anybody to be told."""
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True

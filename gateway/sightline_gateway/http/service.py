@@ -41,12 +41,6 @@ OPERATIONS = (
 )
 
 _LATER = (
-    ("GET POST", "/v1/sessions/{session_id}/tasks"),
-    ("GET POST DELETE", "/v1/sessions/{session_id}/tasks/{rest:path}"),
-    ("GET", "/v1/sessions/{session_id}/processes"),
-    ("POST", "/v1/sessions/{session_id}/processes/{rest:path}"),
-    ("GET POST", "/v1/processes"),
-    ("GET POST", "/v1/processes/{rest:path}"),
     ("POST", "/v1/tickets"),
     ("GET", "/metrics"),
     ("GET", "/asyncapi.json"),

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
-from sightline.agents.demo import demo
+from sightline.agents.demo import COUNTDOWN, countdown, demo
 from sightline.observation.activities import (
     Activity,
     AssistantProseDelta,
@@ -19,14 +19,17 @@ from sightline.observation.activities import (
     ToolCallCompleted,
     ToolCallStarted,
 )
+from sightline.process.functions import Functions
+from sightline.process.model import ProcessEvent, SuccessOutput
 from sightline.queue.materializing import InputMessage
 from sightline.queue.model import BatchState, Group, SlotPolicy
 from sightline.session.model import Message
+from sightline.stores.memory import MemoryStore
 from sightline.testing.clock import ManualClock, settled
 from sightline.turn.agent import AgentError, Turn
-from tests.core.worlds import running
+from tests.core.worlds import World, running
 
-COMMANDS = ("echo", "stream", "sleep", "fail", "tool", "ask", "steps")
+COMMANDS = ("echo", "stream", "sleep", "fail", "tool", "ask", "steps", "spawn")
 
 
 @dataclass
@@ -211,7 +214,7 @@ def test_a_tool_that_cannot_be_called_so_fails_and_says_why(text: str, message: 
     assert str(error) == message
 
 
-@pytest.mark.parametrize(("text", "took"), [("steps 3", 0.0), ("steps 3 every 500", 1.0), ("steps 0", 0.0)])
+@pytest.mark.parametrize(("text", "took"), [("steps 3", 0.0), ("steps 3 every 500", 1.5), ("steps 0", 0.0)])
 def test_steps_are_as_many_requests_and_say_nothing(text: str, took: float) -> None:
     turn = played(text)
     count = int(text.split()[1])
@@ -259,7 +262,12 @@ def test_a_busy_turn_lets_others_run(text: str) -> None:
         "tool ",
         "ask",
         "ask  ",
-        "spawn countdown 3",
+        "spawn",
+        "spawn 3",
+        "spawn countdown",
+        "spawn countdown x",
+        "spawn countdown 3 wake every 5",
+        "spawn countdown 3 every 5 wake up",
         "x" * 10_000,
     ],
 )
@@ -298,6 +306,76 @@ async def test_questions_of_one_turn_are_asked_one_after_the_other() -> None:
             assert request["prompt"] == f"{name}?"
             await world.kernel.answer("s", request["request_id"], f"it is {name}")
         assert (await world.view()).read_view.messages[-1].content == "answered: it is one\nanswered: it is two"
+
+
+def countdowns() -> Functions:
+    functions = Functions()
+    functions.process(COUNTDOWN)(countdown)
+    return functions
+
+
+async def logged(world: World, process_id: str, event_type: str | None = None) -> list[ProcessEvent]:
+    events = await world.store.list_process_events(process_id, after=0, limit=1000, event_type=event_type)
+    return [event for event in events if not event.event_type.startswith("process.")]
+
+
+@pytest.mark.anyio
+async def test_a_countdown_reports_each_step_and_that_it_is_done_and_the_turn_has_ended_long_before() -> None:
+    async with running(demo, functions=countdowns()) as world:
+        began = world.clock.now_ms()
+        await world.send("spawn countdown 3 every 300")
+        view = await world.view()
+        [shown] = view.processes
+        process_id = shown["process_id"]
+        assert (view.status, view.read_view.messages[-1].content) == ("idle", f"started {process_id}")
+        assert shown["descriptor"] == {"kind": "function", "label": "countdown 3"}
+        await world.clock.run_for(1.0)
+        events = await logged(world, process_id)
+        assert [(event.event_type, event.payload) for event in events] == [
+            ("progress", {"done": 1, "total": 3}),
+            ("progress", {"done": 2, "total": 3}),
+            ("progress", {"done": 3, "total": 3}),
+            ("done", {"total": 3}),
+        ]
+        assert [event.occurred_at_ms - began for event in events] == [300, 600, 900, 900]
+        assert await world.kernel.processes.end_of(process_id, 1.0) == SuccessOutput(value=3)
+        assert len((await world.view()).read_view.messages) == 2
+
+
+@pytest.mark.anyio
+async def test_a_countdown_wakes_its_session_once_in_a_turn_that_shows_its_cause() -> None:
+    async with running(demo, functions=countdowns()) as world:
+        await world.send("spawn countdown 2 wake")
+        messages = (await world.view()).read_view.messages
+        assert [(message.role, message.content) for message in messages[2:]] == [
+            ("system", f"Process {(process := messages[1].content[8:])} reported done (event 3): counted to 2"),
+            ("assistant", f"woken by {process}"),
+        ]
+        assert not isinstance(origin := messages[2].origin, UnsetType)
+        assert (origin["type"], origin["process_id"], origin["event_type"]) == ("process", process, "done")
+
+
+@pytest.mark.anyio
+async def test_a_countdown_goes_on_where_it_was_when_its_worker_died() -> None:
+    store = MemoryStore(ManualClock())
+    async with running(demo, functions=countdowns(), store=store) as world:
+        await world.send("spawn countdown 4 every 1000 wake")
+        [shown] = (await world.view()).processes
+        await world.clock.run_for(2.5)
+    async with running(demo, functions=countdowns(), store=store, session_ids=()) as world:
+        await world.clock.run_for(5.0)
+        events = await logged(world, shown["process_id"], "progress")
+        assert [event.payload["done"] for event in events] == [1, 2, 3, 4]
+        assert (await world.view()).read_view.messages[-1].content == f"woken by {shown['process_id']}"
+
+
+@pytest.mark.anyio
+async def test_a_countdown_has_its_bounds() -> None:
+    async with running(demo, functions=countdowns()) as world:
+        await world.send("spawn countdown 10001")
+        [batch] = await world.store.list_batches("s", pending_only=False, limit=9)
+        assert batch.state is BatchState.FAILED
+        assert (await world.view()).processes == ()
 
 
 def test_several_inputs_are_done_one_after_the_other_and_their_answers_are_lines() -> None:

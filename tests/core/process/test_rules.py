@@ -38,12 +38,19 @@ def test_of_several_grants_of_one_process_the_first_is_shown_and_all_are_in_orde
 
 
 def test_a_summary_is_a_handle_of_a_process_in_json() -> None:
-    [shown] = visible([HandleGrant(process_id="p", status="running", definition={"name": "countdown"})])
+    grant = HandleGrant(
+        process_id="p", status="running", definition={"name": "countdown"}, kind="function", created_at_ms=7
+    )
+    [shown] = visible([grant])
     assert msgspec.json.decode(msgspec.json.encode(shown)) == {
         "__handle__": "process",
         "process_id": "p",
         "id": "p",
+        "kind": "function",
+        "label": "countdown",
         "status": "running",
+        "created_at_ms": 7,
+        "cancel_requested": False,
         "descriptor": {},
         "definition": {"name": "countdown"},
     }

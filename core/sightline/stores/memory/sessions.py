@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sightline.errors import InvalidInput, LeaseLost, SessionDeleted, SessionExists
 from sightline.observation.model import SessionState
+from sightline.process.model import GrantsEnded
 from sightline.process.rules import SESSION_DELETED
 from sightline.queue.model import BatchState
 from sightline.session.leasing import Lane, acquired, is_lost, renewed
@@ -109,11 +110,14 @@ def list_frames(state: State, session_id: str) -> tuple[AgentFrame, ...]:
     return frame_records(session.record.created_at_ms, session.frames)
 
 
-def delete_session(state: State, session_id: str, now: int) -> None:
+def delete_session(state: State, session_id: str, now: int) -> GrantsEnded:
     state.session(session_id)
-    end_grants(state, session_id, SESSION_DELETED, now)
+    ended = end_grants(state, session_id, SESSION_DELETED, now)
+    for task in state.sessions[session_id].tasks.values():
+        del state.homes[task.generation]
     del state.sessions[session_id]
     state.deleted.add(session_id)
+    return ended
 
 
 def acquire_lease(

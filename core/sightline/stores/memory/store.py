@@ -55,9 +55,21 @@ from sightline.stores.memory import (
     processes,
     requests,
     sessions,
+    tasks,
     waking,
 )
 from sightline.stores.memory.state import State
+from sightline.tasks.model import (
+    ChangedTask,
+    Flavour,
+    NewTask,
+    RegisteredTask,
+    TaskChange,
+    TaskKind,
+    TaskName,
+    TaskRecord,
+    Transferred,
+)
 from sightline.turn.commit import CommitResult, TurnCommit
 from sightline.turn.requests import Asked
 
@@ -83,7 +95,8 @@ class MemoryStore:
         return record
 
     async def load_session(self, session_id: str, newest: int) -> SessionState:
-        return granting.with_processes(self._state, sessions.load_session(self._state, session_id, newest))
+        session = granting.with_processes(self._state, sessions.load_session(self._state, session_id, newest))
+        return tasks.with_tasks(self._state, session)
 
     async def list_sessions(self, *, limit: int, after: int | None, status: Status | None) -> SessionPage:
         return sessions.list_sessions(self._state, limit, after, status)
@@ -97,9 +110,10 @@ class MemoryStore:
     async def list_frames(self, session_id: str) -> tuple[AgentFrame, ...]:
         return sessions.list_frames(self._state, session_id)
 
-    async def delete_session(self, session_id: str, now: int, then: Callable[[None], None]) -> None:
-        sessions.delete_session(self._state, session_id, now)
-        then(None)
+    async def delete_session(self, session_id: str, now: int, then: Callable[[GrantsEnded], None]) -> GrantsEnded:
+        ended = sessions.delete_session(self._state, session_id, now)
+        then(ended)
+        return ended
 
     async def acquire_lease(
         self, session_id: str, *, owner_id: str, lease_token: str, now: int, ttl_ms: int
@@ -383,3 +397,61 @@ class MemoryStore:
         delivery = waking.deliver_wake(self._state, position, batch_id, now, max_open)
         then(delivery)
         return delivery
+
+    # Tasks
+
+    async def register_task(
+        self,
+        session_id: str,
+        new: NewTask,
+        *,
+        flavour: Flavour,
+        max_live: int,
+        now: int,
+        then: Callable[[RegisteredTask], None],
+    ) -> RegisteredTask:
+        registered = tasks.register_task(self._state, session_id, new, flavour, self.incarnation, max_live, now)
+        then(registered)
+        return registered
+
+    async def change_task(
+        self, task: TaskName | int, change: TaskChange, *, now: int, then: Callable[[ChangedTask | None], None]
+    ) -> ChangedTask | None:
+        result = tasks.change_task(self._state, task, change, now)
+        then(result)
+        return result
+
+    async def get_task(self, task: TaskName | int) -> TaskRecord:
+        return tasks.get_task(self._state, task)
+
+    async def list_tasks(self, session_id: str, *, live: bool, limit: int) -> tuple[TaskRecord, ...]:
+        return tasks.list_tasks(self._state, session_id, live, limit)
+
+    async def live_tasks_of_kind(self, kind: TaskKind) -> tuple[TaskRecord, ...]:
+        return tasks.live_tasks_of_kind(self._state, kind)
+
+    async def transfer_tasks(
+        self,
+        source: str,
+        target: str,
+        task_ids: Sequence[str],
+        *,
+        now: int,
+        then: Callable[[tuple[Transferred, ...]], None],
+    ) -> tuple[Transferred, ...]:
+        moved = tasks.transfer_tasks(self._state, source, target, task_ids, now)
+        then(moved)
+        return moved
+
+    async def remove_task(self, task: TaskName, *, then: Callable[[TaskRecord | None], None]) -> TaskRecord | None:
+        removed = tasks.remove_task(self._state, task)
+        then(removed)
+        return removed
+
+    async def lose_tasks(self, *, now: int, then: Callable[[tuple[TaskRecord, ...]], None]) -> tuple[TaskRecord, ...]:
+        ended = tasks.lose_tasks(self._state, self.incarnation, now)
+        then(ended)
+        return ended
+
+    async def purge_tasks(self, before: int, limit: int) -> int:
+        return tasks.purge_tasks(self._state, before, limit)

@@ -354,8 +354,9 @@ SELECT * FROM processes WHERE process_id = :process_id;
 -- name: update_process
 -- All that changes: what the record says, and who has the lease.
 UPDATE processes SET updated_at_ms = :updated, status = :status, output = :output, external_ref = :external_ref,
-    last_sequence = :last_sequence, attempts = :attempts, started_at_ms = :started, fencing = :fencing,
-    lease_owner_id = :owner_id, lease_token = :lease_token, lease_claimed_at_ms = :claimed, lease_expires_at_ms = :expires
+    cancel_requested = :cancel_requested, progress = :progress, last_sequence = :last_sequence, attempts = :attempts,
+    started_at_ms = :started, fencing = :fencing, lease_owner_id = :owner_id, lease_token = :lease_token,
+    lease_claimed_at_ms = :claimed, lease_expires_at_ms = :expires
 WHERE position = :position;
 
 -- name: list_processes
@@ -428,3 +429,53 @@ SELECT wake FROM process_wakes WHERE position = :position AND state = 'pending';
 
 -- name: settle_process_wake
 UPDATE process_wakes SET state = :state, settled_at_ms = :now WHERE position = :position;
+
+-- name: task_by_name
+SELECT record FROM tasks WHERE session_id = :session_id AND task_id = :task_id;
+
+-- name: task_by_generation
+SELECT record FROM tasks WHERE generation = :generation;
+
+-- name: insert_task
+-- The generation is told by the insert, so the record without it is put right behind.
+INSERT INTO tasks (session_id, task_id, place, flavour, kind, incarnation, record)
+SELECT :session_id, :task_id, COALESCE(MAX(place), 0) + 1, :flavour, :kind, :incarnation, '{}'
+FROM tasks WHERE session_id = :session_id;
+
+-- name: update_task
+UPDATE tasks SET completed_at_ms = :completed, record = :record WHERE generation = :generation;
+
+-- name: move_task
+UPDATE tasks SET session_id = :session_id, record = :record,
+    place = (SELECT COALESCE(MAX(place), 0) + 1 FROM tasks WHERE session_id = :session_id)
+WHERE generation = :generation;
+
+-- name: delete_task
+DELETE FROM tasks WHERE generation = :generation;
+
+-- name: delete_tasks
+DELETE FROM tasks WHERE session_id = :session_id;
+
+-- name: count_live_tasks
+SELECT count(*) FROM tasks INDEXED BY tasks_live WHERE session_id = :session_id AND completed_at_ms IS NULL;
+
+-- name: list_tasks
+SELECT record FROM tasks WHERE session_id = :session_id ORDER BY place DESC LIMIT :limit;
+
+-- name: list_live_tasks
+SELECT record FROM tasks INDEXED BY tasks_live
+WHERE session_id = :session_id AND completed_at_ms IS NULL ORDER BY place DESC LIMIT :limit;
+
+-- name: live_tasks_of_kind
+SELECT record FROM tasks INDEXED BY tasks_live_by_kind
+WHERE kind = :kind AND completed_at_ms IS NULL ORDER BY generation;
+
+-- name: tasks_of_former_lives
+SELECT record FROM tasks INDEXED BY tasks_managed
+WHERE completed_at_ms IS NULL AND flavour = 'managed' AND incarnation <> :incarnation ORDER BY generation;
+
+-- name: purge_tasks
+DELETE FROM tasks WHERE generation IN (
+    SELECT generation FROM tasks INDEXED BY tasks_ended
+    WHERE completed_at_ms < :before ORDER BY completed_at_ms LIMIT :limit
+);

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UNSET
+
 from sightline.errors import HandleNotGranted, ProcessNotFound, SessionDeleted, SessionNotFound
 from sightline.kernel import KernelStore
-from sightline.process.model import GrantHolder, GrantsEnded, HandleGrant, ProcessScope
+from sightline.process.appending import MAX_SHOWN_PROGRESS
+from sightline.process.model import EventType, GrantHolder, GrantsEnded, HandleGrant, ProcessScope
 from sightline.testing.conformance.process_steps import (
     HERE,
+    NOTE,
     append,
+    ask_to_cancel,
     end,
     everything_of,
     external,
@@ -35,13 +40,38 @@ async def who_is_granted_a_process_sees_it_as_it_stands(store: KernelStore) -> N
     granted = await grant(store, "a", label="the first")
     definition = {"kind": "external", "name": "count"}
     assert granted == HandleGrant(
-        process_id="a", status="running", descriptor={"label": "the first"}, definition=definition
+        process_id="a",
+        status="running",
+        descriptor={"label": "the first"},
+        definition=definition,
+        kind="external",
+        created_at_ms=NOW,
     )
     assert [entry.process_id for entry in await store.list_handle_grants(HERE)] == ["a", "b"]
     await end(store, process_id="a")
     assert await granted_to(store, live=True) == ["b"]
     [ended, _] = await store.list_handle_grants(HERE)
     assert (ended.process_id, ended.status) == ("a", "completed")
+
+
+async def how_far_a_process_is_shows_wherever_it_does(store: KernelStore) -> None:
+    await new_session(store)
+    await register(store, event_types=(EventType(name="progress"), NOTE))
+    await grant(store)
+    for payload in ({"done": 1}, {"done": 2}):
+        await append(store, "progress", payload)
+    await append(store, "note", {"done": 3})
+    assert (await store.get_process("p")).progress == {"done": 2}
+    [shown] = await store.list_handle_grants(HERE)
+    assert (shown.progress, shown.cancel_requested) == ({"done": 2}, False)
+    await ask_to_cancel(store)
+    await append(store, "progress")
+    [summary] = (await store.load_session("s", 10)).processes
+    assert (summary.progress, summary.cancel_requested) == (None, True)
+    await append(store, "progress", "x" * MAX_SHOWN_PROGRESS)
+    [summary] = (await store.load_session("s", 10)).processes
+    assert (summary.progress, summary.cancel_requested) == (UNSET, True)
+    assert (await store.get_process("p")).cancel_requested
 
 
 async def a_grant_that_is_made_again_names_the_process_anew(store: KernelStore) -> None:
@@ -200,7 +230,9 @@ async def a_session_that_is_deleted_leaves_no_grants(store: KernelStore) -> None
         await register(store, name)
         await grant(store, name)
     await grant(store, "shared", THERE)
-    await store.delete_session("s", NOW + 1, ignored)
+    ended = await store.delete_session("s", NOW + 1, ignored)
+    assert (ended.revoked, ended.preserved) == (("alone", "shared"), ("shared",))
+    assert [result.record.process_id for result in ended.cancelled] == ["alone"]
     assert await granted_to(store) == []
     assert await granted_to(store, THERE) == ["shared"]
     [request] = await store.list_process_events("alone", after=0, limit=9)

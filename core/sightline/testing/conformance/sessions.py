@@ -245,8 +245,8 @@ async def then_is_called_once_with_the_result_before_the_caller_goes_on(store: K
     assert told == [record, enqueued]
     replayed = await store.enqueue(draft(key="k"), batch_id="c", now=NOW, max_open=10, then=told.append)
     assert told == [record, enqueued, replayed]
-    await store.delete_session("s", NOW, told.append)
-    assert told == [record, enqueued, replayed, None]
+    ended = await store.delete_session("s", NOW, told.append)
+    assert told == [record, enqueued, replayed, ended]
 
 
 async def then_is_not_called_for_a_refusal(store: KernelStore) -> None:
