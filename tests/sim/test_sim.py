@@ -24,6 +24,7 @@ EXPECTED = {
     "turn cancelled": 500,
     "turn failed": 2_000,
     "gave up": 5,
+    "timed out": 1_000,
     "joined": 200,
     "taken in at a checkpoint": 500,
     "taken unknowingly": 10,
