@@ -46,8 +46,9 @@ chaos: $(VENV)/for-test ## kill a server under load 200 times (ARGS="--kills 100
 	@exec $(BIN)/pytest tests/chaos/test_kills.py -s --kills 200 $(ARGS)
 
 .PHONY: kills
-kills: $(VENV)/for-test ## kill turns of both kinds of agents 100 times (ARGS="--turn-kills 1000")
-	@exec $(BIN)/pytest tests/chaos/test_turn_kills.py tests/chaos/test_standard_agent.py -s --turn-kills 100 $(ARGS)
+kills: $(VENV)/for-test ## kill turns of both kinds of agents 100 times, and 300 processes (ARGS="--turn-kills 1000")
+	@exec $(BIN)/pytest tests/chaos/test_turn_kills.py tests/chaos/test_standard_agent.py \
+	  tests/chaos/test_process_kills.py -s --turn-kills 100 --processes 100 $(ARGS)
 
 .PHONY: cuts
 cuts: $(VENV)/for-test ## cut streams 5,000 times, at random bytes of every transport (ARGS="--cuts 50000")

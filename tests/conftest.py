@@ -19,6 +19,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=15, help="SIGKILLs of a server under load; `make chaos` asks for 200")
     parser.addoption("--turn-kills", type=int, default=3, help="SIGKILLs in mid-turn; `make kills` asks for 100")
     parser.addoption("--worlds", type=int, default=5_000, help="simulated worlds; `make sim` has as many as you like")
+    parser.addoption(
+        "--processes", type=int, default=10, help="of each kind, killed with their server; `make kills`: 100"
+    )
     parser.addoption("--cuts", type=int, default=1_800, help="streams cut at a random byte, over all transports")
     parser.addoption("--stalled", type=int, default=20, help="observers that stop reading; `make slow` asks for 100")
     parser.addoption("--megabytes", type=int, default=30, help="what goes past them; `make slow` asks for 1000")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ def _routes(gateway: Gateway) -> list[BaseRoute]:
             route.methods = set(methods)  # without HEAD, as above
         routes.append(route)
         # Other methods are refused here: `…/transfer` is not to be found once more as the id of a `…/{id}`.
-        routes.append(Route(path, _Answered(gateway, _refusal(methods))))
+        routes.append(Route(path, _Answered(gateway, _refusal(route.methods or ()))))
     routes += [Route(path, _Answered(gateway, _later), methods=methods) for path, methods in service.LATER]
     return routes + _console(gateway, _web_folder())
 
@@ -143,9 +143,7 @@ def _dispatch(gateway: Gateway, methods: dict[str, Operation]) -> Callable[[Requ
     return handle
 
 
-def _refusal(methods: dict[str, Operation]) -> Callable[[Request], Any]:
-    allowed = [*methods, "HEAD"] if "GET" in methods else list(methods)
-
+def _refusal(allowed: Iterable[str]) -> Callable[[Request], Any]:
     async def refused(request: Request) -> Response:
         return await _refused_by_router(request, HTTPException(405, headers={"Allow": ", ".join(allowed)}))
 

@@ -94,7 +94,8 @@ def sim(*arguments: str, hash_seed: str = "random") -> str:
 def test_no_law_breaks_in_many_worlds_and_everything_happens_in_them(pytestconfig: pytest.Config) -> None:
     worlds: int = pytestconfig.getoption("--worlds")
     counts = msgspec.json.decode(sim("--seeds", f"0..{worlds}", "--jobs", "2", "--counts"), type=dict[str, int])
-    expected = {what: max(1, least * worlds // 20_000) for what, least in EXPECTED.items()}
+    # Half of their share, for fewer worlds scatter more.
+    expected = {what: max(1, least * worlds // 40_000) for what, least in EXPECTED.items()}
     assert {what: counts.get(what, 0) for what, least in expected.items() if counts.get(what, 0) < least} == {}
 
 

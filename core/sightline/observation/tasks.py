@@ -1,8 +1,9 @@
 """What sessions are told of their tasks.
 
-Tasks are told of in the moment in which the store has written what became of them, like work in the queue. A session
-that is not loaded is loaded to be told: nobody watches it then, but somebody may come back with a cursor, and would
-take it for a proof that nothing happened. That it knows by then does no harm: a task is told of as it stands.
+A task is told of in the moment in which the store has written what became of it, like work in the queue. A session that
+is not loaded by then is loaded and told behind that: it may have observers who come back to where they were, and what
+they have is only right if everything was told. That the session may know by then does no harm: a task is told of as it
+stands.
 """
 
 from __future__ import annotations
@@ -34,20 +35,22 @@ class TaskNews:
         self._clock = clock
         self._late: deque[TaskEvent] = deque()
         self._telling: asyncio.Task[None] | None = None
+        self._stopped = False
 
     def tell(self, event: TaskEvent) -> None:
         """Called in the order of the writes. Neither waits nor raises."""
         self.events.tell(event)
         handle = self._handles.get(event.session_id)
-        if handle is not None and not self._late:
+        if handle is not None and not any(each.session_id == event.session_id for each in self._late):
             handle.record_task_changed(event.kind, event.record)
-        else:
+        elif not self._stopped:
             self._late.append(event)
             if self._telling is None:
                 self._telling = asyncio.create_task(self._tell_late(), name="news of tasks")
 
     async def stop(self) -> None:
         """Tell no more; returns when no task is left."""
+        self._stopped = True
         self.events.close()
         if self._telling is not None:
             self._telling.cancel()
