@@ -212,7 +212,11 @@ class Kernel:
     # Life
 
     async def start(self) -> None:
-        """Begin to run work, that of earlier lives first."""
+        """Begin to run work, that of earlier lives first.
+
+        Raises StoreUnavailable when the store is away for longer than a few seconds: then nothing runs, and the kernel
+        is to be stopped.
+        """
         self._housekeeping.start()
         await self.tasks.start()
         if self._driver is not None:

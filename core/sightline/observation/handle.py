@@ -91,6 +91,8 @@ class RuntimeHandle(LiveView):
         self.pins = 0
         self.stale = False
         """Whether the session is known to have moved on without this view; then it waits for a `refresh`."""
+        self.reading = 0
+        """Which of all readings of sessions it shows: see `Handles.readings`."""
         self._generation = state.generation
 
     @classmethod
