@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from sightline.agents.engines.standard import standard_engines
 from sightline.clock import Clock, SystemClock, within
-from sightline.errors import CommandFailed, Draining, InvalidInput, SessionDeleted, SightlineError
+from sightline.errors import CommandFailed, Draining, InvalidInput, SessionDeleted
+from sightline.housekeeping import Housekeeping
 from sightline.ids import Ids, SystemIds
 from sightline.limits import Limits
 from sightline.observation.cursor import Cursor, parse_for_session
@@ -67,6 +68,7 @@ from sightline.stores.replay_memory import MemoryReplayStore
 from sightline.tasks.port import TaskStore
 from sightline.turn.agent import Agent
 from sightline.turn.background import TurnTasks
+from sightline.turn.children import count_child
 from sightline.turn.commands import ToolSource
 from sightline.turn.driver import DriverLimits, TurnDriver, TurnStore
 from sightline.turn.host import TurnHost, close_agent
@@ -79,8 +81,6 @@ __all__ = ["Kernel", "KernelStore", "Limits", "Written"]
 
 _log = logging.getLogger("sightline.kernel")
 
-_SWEEP_INTERVAL = 15.0
-_PURGE_GROUP = 500
 _LIST_LIMIT = 1_000
 _COMMAND_SECONDS = 60.0
 
@@ -111,9 +111,8 @@ class Kernel:
     reads what the agent offers, for the tool surface; `processes` is where a session's handle reads the processes it
     may see, the store unless told otherwise; `engines` run processes, by their kind: unless told otherwise, all that
     `sightline.process.kinds` knows, functions as they were registered with `sightline.process.functions.process`.
-    Without a `store` everything is in memory and ends
-    with the process; session commands are applied before they are answered then. Without `attachments` pictures are
-    kept in memory.
+    Without a `store` everything is in memory and ends with the process; session commands are applied before they are
+    answered then. Without `attachments` pictures are kept in memory.
     """
 
     def __init__(
@@ -150,13 +149,15 @@ class Kernel:
         self._driver: TurnDriver | None = None
         self._host: TurnHost | None = None
         self._runner: QueuedWorkRunner | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._housekeeping = Housekeeping(
+            self._store, self._replay, self._handles, clock=self.clock, limits=self.limits, mend=self._mend
+        )
         self._draining = False
         self._agent = agent
         self.processes = ProcessHost(
             self._store,
             self._handles,
-            engines=standard_engines(self.limits.command_output) if engines is None else engines,
+            engines=standard_engines(self, command_output=self.limits.command_output) if engines is None else engines,
             runs_work=agent is not None,
             clock=self.clock,
             ids=self.ids,
@@ -215,7 +216,7 @@ class Kernel:
 
     async def start(self) -> None:
         """Begin to run work, that of earlier lives first."""
-        self._sweeper = asyncio.create_task(self._sweep(), name="kernel sweep")
+        self._housekeeping.start()
         await self.tasks.start()
         await self.monitors.start_life()
         if self._driver is not None:
@@ -282,10 +283,7 @@ class Kernel:
             await self._driver.stop()
         await self.tasks.stop()
         await close_agent(self._agent, self.clock)
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
-            self._sweeper = None
+        await self._housekeeping.stop()
         await self._handles.stop()
 
     # Sessions
@@ -500,6 +498,12 @@ class Kernel:
             asked = await handle.write(self._store.answer_request(session_id, request_id, said, then=answered))
             return asked.request, handle.cursor
 
+    async def count_child(self, session_id: str, child_id: str, turn_id: str, key: str) -> None:
+        """See `sightline.turn.children.count_child`."""
+        await count_child(
+            self._store, self._handles, self.clock, session_id, child_id=child_id, turn_id=turn_id, key=key
+        )
+
     def _poke_session(self, session_id: str, reason: str) -> None:
         if self._runner is not None:
             self._runner.poke_session(session_id, reason)
@@ -553,32 +557,9 @@ class Kernel:
         """When the earliest delayed work comes due, in wall milliseconds. Raises StoreUnavailable."""
         return await self._store.next_due(self.clock.now_ms())
 
-    # Housekeeping
-
-    async def _sweep(self) -> None:
-        """Let go of what nobody uses: old replay entries, idle handles, ended batches past their retention."""
-        while True:
-            await self.clock.sleep(_SWEEP_INTERVAL)
-            try:
-                await self.sweep()
-            except Exception as error:
-                _log.warning("sweep: %s", error, exc_info=None if isinstance(error, SightlineError) else error)
-
     async def sweep(self) -> None:
-        """One round of housekeeping."""
-        self._replay.trim()
-        self._handles.release_idle()
-        for handle in self._handles.stale:
-            self._mend(handle.session_id)
-        now = self.clock.now_ms()
-        for purge, kept in (
-            (self._store.purge_ended, self.limits.retention),
-            (self._store.purge_keys, self.limits.key_retention),
-            (self._store.purge_requests, self.limits.retention),
-            (self._store.purge_tasks, self.limits.retention),
-        ):
-            while await purge(now - round(kept * 1000), _PURGE_GROUP) == _PURGE_GROUP:
-                await self.clock.sleep(0)
+        """One round of housekeeping, which otherwise comes by itself. Raises StoreUnavailable."""
+        await self._housekeeping.sweep()
 
     def _begin_draining(self) -> None:
         self._draining = True

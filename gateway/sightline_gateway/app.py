@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ from sightline.errors import Draining
 from sightline_gateway.access.door import Door
 from sightline_gateway.access.origins import OriginPolicy
 from sightline_gateway.gateway import Gateway
-from sightline_gateway.http import commands, service, sessions, tasks, turns
+from sightline_gateway.http import commands, processes, service, session_processes, sessions, tasks, turns
 from sightline_gateway.http.openapi import document
 from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation, serve
 from sightline_gateway.problems import CODES, ProblemError, instance_of, problem_response, refuse
-from sightline_gateway.stream import events, observe
+from sightline_gateway.stream import events, observe, process_events
 from sightline_gateway.stream.websocket import events_socket
 
 __all__ = ["OPERATIONS", "create_app"]
@@ -58,6 +58,9 @@ OPERATIONS = (
     *commands.OPERATIONS,
     *tasks.OPERATIONS,
     *_STREAMS,
+    *processes.OPERATIONS,
+    process_events.OPERATION,
+    *session_processes.OPERATIONS,
     *service.OPERATIONS,
     Operation(
         method="GET",
@@ -122,24 +125,25 @@ def _routes(gateway: Gateway) -> list[BaseRoute]:
     # Starlette tries one route after the other.
     for path in sorted(paths, key=lambda path: path != _BUSIEST):
         methods = {operation.method: operation for operation in OPERATIONS if operation.path == path}
-        routes.append(Route(path, _Answered(gateway, _dispatch(gateway, methods)), methods=list(methods)))
+        route = Route(path, _Answered(gateway, _dispatch(gateway, methods)), methods=list(methods))
+        if any(operation.streams for operation in methods.values()):
+            route.methods = set(methods)  # without HEAD, as above
+        routes.append(route)
         # Other methods are refused here: `…/transfer` is not to be found once more as the id of a `…/{id}`.
-        routes.append(Route(path, _Answered(gateway, _refusal(methods))))
+        routes.append(Route(path, _Answered(gateway, _refusal(route.methods or ()))))
     routes += [Route(path, _Answered(gateway, _later), methods=methods) for path, methods in service.LATER]
     return routes + _console(gateway, _web_folder())
 
 
 def _dispatch(gateway: Gateway, methods: dict[str, Operation]) -> Callable[[Request], Any]:
-    async def handle(request: Request) -> Response:
+    async def handle(request: Request) -> ASGIApp:
         method = "GET" if request.method == "HEAD" else request.method
         return await serve(methods[method], gateway, request)
 
     return handle
 
 
-def _refusal(methods: dict[str, Operation]) -> Callable[[Request], Any]:
-    allowed = [*methods, "HEAD"] if "GET" in methods else list(methods)
-
+def _refusal(allowed: Iterable[str]) -> Callable[[Request], Any]:
     async def refused(request: Request) -> Response:
         return await _refused_by_router(request, HTTPException(405, headers={"Allow": ", ".join(allowed)}))
 

@@ -20,6 +20,8 @@ from sightline.errors import (
     AlreadyAnswered,
     BatchNotCancellable,
     InvalidInput,
+    InvalidPayload,
+    ProcessTerminal,
     SightlineError,
     StoreUnavailable,
     Unavailable,
@@ -57,6 +59,7 @@ CODES: dict[str, Code] = {
     "wrong_session_cursor": Code(400, "The cursor belongs to another session"),
     "idempotency_key_required": Code(400, "An idempotency key is needed"),
     "bad_frame": Code(400, "The frame is not acceptable"),
+    "forbidden": Code(403, "This is not allowed here", 4403),
     "origin_not_allowed": Code(403, "This origin is not allowed", 1008),
     "host_not_allowed": Code(403, "This host is not allowed", 1008),
     "not_found": Code(404, "There is nothing here", 4404),
@@ -113,7 +116,9 @@ class FieldError(Struct, frozen=True, kw_only=True):
 
 
 class Problem(Struct, frozen=True, kw_only=True):
-    """The body of every refusal. `errors` lists everything found wrong; `field` is the first of them."""
+    """The body of every refusal. `errors` lists everything found wrong; `field` is the first of them, and of a payload
+    `pointer` (RFC 6901) says where in it.
+    """
 
     type: str
     title: str
@@ -123,6 +128,7 @@ class Problem(Struct, frozen=True, kw_only=True):
     code: str
     retryable: bool
     field: str | UnsetType = UNSET
+    pointer: str | UnsetType = UNSET
     value: Any = UNSET
     errors: tuple[FieldError, ...] | UnsetType = UNSET
     state: str | UnsetType = UNSET
@@ -158,12 +164,19 @@ def problem_of(error: Exception, instance: str, trace_id: str = "") -> Problem:
         case _:
             code, detail = "internal", "the server failed; its log has the trace id"
     if isinstance(error, InvalidInput):
-        facts["field"] = error.field
-        facts["errors"] = (FieldError(field=error.field, detail=error.detail),)
+        field = "payload" if isinstance(error, InvalidPayload) else _written_out(error.field)
+        facts["field"] = field
+        facts["errors"] = (FieldError(field=field, detail=error.detail),)
+        detail = f"{field}: {error.detail}"
+    if isinstance(error, InvalidPayload):
+        facts["pointer"] = error.pointer
+        detail = str(error)
     if isinstance(error, BatchNotCancellable):
         facts["state"] = str(error.state)
     if isinstance(error, AlreadyAnswered):
         facts["answer"] = msgspec.Raw(error.answer.encode())
+    if isinstance(error, ProcessTerminal):
+        facts["state"] = error.status
     entry = CODES[code]
     if entry.status >= 500 and trace_id:
         facts["trace_id"] = trace_id
@@ -177,6 +190,12 @@ def problem_of(error: Exception, instance: str, trace_id: str = "") -> Problem:
         retryable=entry.retryable,
         **facts,
     )
+
+
+def _written_out(path: str) -> str:
+    """The kernel's path to a field, a pointer without its first slash, as bodies are spoken of: `types[0].name`."""
+    first, *parts = (part.replace("~1", "/").replace("~0", "~") for part in path.split("/"))
+    return first + "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in parts)
 
 
 def problem_response(error: Exception, scope: Scope) -> Response:

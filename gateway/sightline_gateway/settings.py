@@ -67,6 +67,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_alive: float = 75.0
     allow_origin: tuple[str, ...] = ()
     allow_host: tuple[str, ...] = ()
+    allow_commands: bool = False
     insecure_no_auth: bool = False
     ws_impl: WsImpl = "lean"
     ws_compression: bool = False
@@ -286,6 +287,12 @@ SETTINGS: tuple[Setting, ...] = (
         _host,
         "A Host header besides loopback names and the bind host; may be given several times.",
         repeatable=True,
+    ),
+    Setting(
+        "allow_commands",
+        "",
+        _switch,
+        "Let clients start commands of the operating system here; agents may do that without.",
     ),
     Setting("insecure_no_auth", "", _switch, "Listen beyond loopback although nobody is asked who they are."),
     Setting(

@@ -25,7 +25,15 @@ from sightline.queue.model import (
     TurnInput,
     TurnInputPayload,
 )
-from sightline.session.model import LeaseRequest, Message, NewSession, Request, SessionLease
+from sightline.session.model import (
+    LeaseRequest,
+    Message,
+    NewSession,
+    Request,
+    SessionLease,
+    Usage,
+    UsageFigures,
+)
 from tests.conformance.drawing import (
     SESSIONS,
     ages,
@@ -367,6 +375,12 @@ class Agreement(History):
             now=self.now + drift,
             **effect,
         )
+
+    @rule(session_id=any_session, key=st.sampled_from("ab"), count=st.integers(1, 3))
+    def count_usage(self, session_id: str, key: str, count: int) -> None:
+        figures = UsageFigures(requests=count)
+        used = Usage(figures, {"m": figures}, {"child:c": {"m": figures}})
+        self.stores.ask("count_usage", session_id, key, used)
 
     @precondition(lambda self: self.commits)
     @rule(choice=choices, change=st.sampled_from((None, None, "messages", "advances", "reset", "lease")))

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from sightline.agents.engines.session_turn import SessionTurnEngine
 from sightline.kernel import Kernel, KernelStore, Limits, Written
 from sightline.observation.events import Event, ProcessChanged, QueueChanged, TaskChanged, TurnActivity, from_wire
 from sightline.observation.handle import Opening, RuntimeHandle
 from sightline.observation.model import Observation, shown_request
+from sightline.process.engine import Engine
 from sightline.process.functions import FunctionEngine, Functions
-from sightline.process.kinds import FUNCTION
+from sightline.process.kinds import FUNCTION, SESSION_TURN
 from sightline.queue.model import Batch, Draft, TextItem, TurnInput, TurnInputPayload
 from sightline.session.port import AttachmentStore
 from sightline.stores.memory import MemoryStore
@@ -74,17 +76,20 @@ async def running(
     clock, faults = ManualClock(), Faults()
     store = MemoryStore(clock) if store is None else store
     replay = MemoryReplayStore(clock, store.incarnation, bounds)
+    engines: dict[str, Engine] = {} if functions is None else {FUNCTION: FunctionEngine(functions)}
     kernel = Kernel(
         store=faulty(store, faults),
         replay=replay,
         agent=agent,
         tools=tools,
-        engines={} if functions is None else {FUNCTION: FunctionEngine(functions)},
+        engines=engines,
         attachments=attachments,
         clock=clock,
         ids=CountingIds(),
         limits=limits,
     )
+    if functions is not None:
+        engines[SESSION_TURN] = SessionTurnEngine(kernel)
     world = World(kernel, store, replay, clock, faults)
     try:
         for session_id in session_ids:

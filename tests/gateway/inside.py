@@ -15,6 +15,8 @@ import httpx
 from starlette.types import ASGIApp
 
 from sightline.kernel import Kernel, KernelStore, Limits
+from sightline.process.functions import FunctionEngine, Functions
+from sightline.process.kinds import FUNCTION
 from sightline.stores.memory import MemoryStore
 from sightline.stores.replay_memory import MemoryReplayStore
 from sightline.testing.clock import ManualClock, settled
@@ -101,14 +103,16 @@ async def opened(
     limits: Limits | None = None,
     start: bool = True,
     max_streams: int = 100,
+    functions: Functions | None = None,
     **settings: Any,
 ) -> AsyncIterator[Inside]:
-    """A running gateway. `start=False`: nothing is run, so what is enqueued stays pending.
+    """A running gateway, which runs these functions as processes. `start=False`: nothing is run, so what is enqueued
+    stays pending.
 
     On the way out no task may be left.
     """
     puppet = Puppet()
-    async with _world(puppet, store, limits, start) as world:
+    async with _world(puppet, store, limits, start, functions or Functions()) as world:
         gateway = Gateway(world.kernel, Settings(**settings), Streams(max_streams, world.clock))
         app = create_app(gateway)
         async with httpx.AsyncClient(
@@ -121,7 +125,9 @@ async def opened(
 
 
 @asynccontextmanager
-async def _world(puppet: Puppet, store: KernelStore | None, limits: Limits | None, start: bool) -> AsyncIterator[World]:
+async def _world(
+    puppet: Puppet, store: KernelStore | None, limits: Limits | None, start: bool, functions: Functions
+) -> AsyncIterator[World]:
     # Not `running` of the worlds: a fixture is left by another task than entered it, and there that counts as a leak.
     before = _tasks()
     clock, faults = ManualClock(), Faults()
@@ -131,6 +137,7 @@ async def _world(puppet: Puppet, store: KernelStore | None, limits: Limits | Non
         store=faulty(store, faults),
         replay=replay,
         agent=puppet if start else None,
+        engines={FUNCTION: FunctionEngine(functions)},
         clock=clock,
         ids=CountingIds(),
         limits=limits,

@@ -27,7 +27,8 @@ async def idle(anyio_backend: str) -> AsyncIterator[Inside]:
 
 
 def filled(path: str, session: str = "s", batch: str = "b") -> str:
-    for name, value in (("session_id", session), ("batch_id", batch), ("attachment_id", "a"), ("task_id", "t")):
+    names = {"session_id": session, "batch_id": batch, "attachment_id": "a", "process_id": "p", "task_id": "t"}
+    for name, value in names.items():
         path = path.replace(f"{{{name}}}", value)
     return path
 
@@ -101,14 +102,6 @@ async def test_head_answers_as_get_does(idle: Inside, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/v1/sessions/s/processes"),
-        ("POST", "/v1/sessions/s/processes/transfer"),
-        ("GET", "/v1/processes"),
-        ("POST", "/v1/processes"),
-        ("GET", "/v1/processes/p"),
-        ("GET", "/v1/processes/p/events"),
-        ("POST", "/v1/processes/p/events"),
-        ("GET", "/v1/processes/p/await"),
         ("POST", "/v1/tickets"),
         ("GET", "/metrics"),
         ("GET", "/asyncapi.json"),

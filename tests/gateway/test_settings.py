@@ -55,6 +55,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "keep_alive": ("0.5", 0.5),
     "allow_origin": ("https://app.example", ("https://app.example",)),
     "allow_host": ("app.example", ("app.example",)),
+    "allow_commands": ("true", True),
     "insecure_no_auth": ("true", True),
     "ws_impl": ("uvicorn", "uvicorn"),
     "ws_compression": ("true", True),
@@ -102,6 +103,7 @@ BAD: dict[str, list[str]] = {
         "null",
     ],
     "allow_host": ["", "*", "app.example:80", "https://app.example", "a b"],
+    "allow_commands": ["maybe"],
     "insecure_no_auth": ["", "maybe", "2"],
     "ws_impl": ["", "wsproto"],
     "ws_compression": ["maybe"],
@@ -168,7 +170,7 @@ def test_a_setting_can_be_given_by_its_flag(name: str) -> None:
     assert getattr(resolve(flags, {}), name) == value
 
 
-SWITCHES = ("insecure_no_auth", "ws_compression")
+SWITCHES = ("allow_commands", "insecure_no_auth", "ws_compression")
 
 
 @pytest.mark.parametrize("name", [name for name in OTHER if name not in SWITCHES])

@@ -14,6 +14,7 @@ from tests.gateway.inside import opened
 
 pytestmark = pytest.mark.anyio
 
+TRANSFER = {"to_session_id": "s", "process_ids": ["p"]}
 # Method, path, body, the store's method that fails, the status once it works again.
 ROUTES: list[tuple[str, str, Any, str, int]] = [
     ("POST", "/v1/sessions", {}, "create_session", 201),
@@ -34,6 +35,20 @@ ROUTES: list[tuple[str, str, Any, str, int]] = [
     ("POST", "/v1/sessions/{session_id}/answers", {"request_id": "r", "answer": 1}, "load_session", 404),
     ("POST", "/v1/sessions/{session_id}/answers", {"request_id": "r", "answer": 1}, "answer_request", 404),
     ("GET", "/v1/sessions/{session_id}/events", None, "load_session", 200),
+    ("POST", "/v1/processes", {"kind": "external", "process_id": "new"}, "register_process", 201),
+    ("GET", "/v1/processes", None, "list_processes", 200),
+    ("GET", "/v1/processes/{process_id}", None, "get_process", 200),
+    ("GET", "/v1/processes/{process_id}/events", None, "list_process_events", 200),
+    ("POST", "/v1/processes/{process_id}/events", {"event_type": "progress"}, "append_event", 201),
+    ("POST", "/v1/processes/{process_id}/complete", {"output": 1}, "append_event", 200),
+    ("POST", "/v1/processes/{process_id}/fail", {"code": "c", "message": "m"}, "append_event", 200),
+    ("POST", "/v1/processes/{process_id}/cancel", {}, "append_event", 200),
+    ("POST", "/v1/processes/{process_id}/signal", {"signal_id": "1"}, "append_event", 200),
+    ("GET", "/v1/processes/{process_id}/await", None, "get_process", 202),
+    ("GET", "/v1/sessions/{session_id}/processes", None, "list_live_handle_grants", 200),
+    ("POST", "/v1/sessions/{session_id}/processes/transfer", TRANSFER, "transfer_grants", 200),
+    ("POST", "/v1/sessions/{session_id}/processes/cancel_unreferenced", {"keep": []}, "cancel_unreferenced", 200),
+    ("POST", "/v1/sessions/{session_id}/processes/cancel_all", {}, "append_event", 200),
     ("GET", "/readyz", None, "next_due", 200),
 ]
 
@@ -46,7 +61,10 @@ async def test_trouble_with_the_store_is_told_and_passes(
         await idle.session()
         # Nobody looks at the session: it is let go, and has to be loaded again.
         await idle.world.clock.run_for(60)
-        url = path.replace("{session_id}", "s").replace("{attachment_id}", "a")
+        if "processes" in path:
+            external = {"kind": "external", "process_id": "p", "session_id": "s"}
+            (await idle.http.post("/v1/processes", json=external)).raise_for_status()
+        url = path.replace("{session_id}", "s").replace("{attachment_id}", "a").replace("{process_id}", "p")
         if "queue" in path:
             batch_id = (await idle.turn())["batch_id"]
             url = url.replace("{batch_id}", batch_id)

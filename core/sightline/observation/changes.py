@@ -27,12 +27,20 @@ from sightline.observation.model import Observation, shown_process
 from sightline.process.model import HandleSummary
 from sightline.queue.model import Batch
 from sightline.queue.rules import summary_of
-from sightline.session.model import Message, PersistedState, Tools
+from sightline.session.model import Message, PersistedState, ReadView, Tools, Usage
 from sightline.session.rules import revision_of, usage_since
 from sightline.tasks.model import TaskNewsKind, TaskRecord
 from sightline.tasks.rules import shown_task
 
-__all__ = ["Change", "changes_between", "process_change", "queue_change", "request_change", "task_change"]
+__all__ = [
+    "Change",
+    "changes_between",
+    "process_change",
+    "queue_change",
+    "request_change",
+    "task_change",
+    "usage_change",
+]
 
 
 class Change(Struct, frozen=True):
@@ -73,6 +81,12 @@ def task_change(kind: TaskNewsKind, record: TaskRecord) -> Change:
 def request_change(kind: str, requests: Sequence[dict[str, Any]], turn_id: str) -> Change:
     """The event that tells what became of requests of a turn."""
     return Change(RequestChanged(kind=kind, requests=tuple(requests)), turn_id)
+
+
+def usage_change(shown: ReadView, used: Usage) -> Change:
+    """The event that tells of usage that came from elsewhere, at the revision and the place where the session is."""
+    data = Committed(messages=(), usage_delta=used, agent_frame_id=shown.agent_frame_id, turn_index=shown.turn_index)
+    return Change(data)
 
 
 def changes_between(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import UNSET
 
@@ -32,7 +32,7 @@ from sightline.process.model import (
 )
 from sightline.process.port import ProcessStore
 
-__all__ = ["Engine", "ProcessWork"]
+__all__ = ["Engine", "ForgoingEngine", "ProcessWork"]
 
 _PAGE = 256
 
@@ -48,6 +48,15 @@ class Engine(Protocol):
         """See the process through. An exception is its failure, unless it says that something is away for now: then
         the process is left to another attempt.
         """
+        ...
+
+
+@runtime_checkable
+class ForgoingEngine(Engine, Protocol):
+    """An engine whose processes may leave work to go on elsewhere when an attempt at them ends."""
+
+    async def forgo(self, record: ProcessRecord, /) -> None:
+        """The process ends, and no attempt will be made any more: see that what it left elsewhere ends as well."""
         ...
 
 
@@ -137,24 +146,25 @@ class ProcessWork:
 
         Raises ProcessNotFound, StoreUnavailable.
         """
-        async with self._waiting():
+        async with self.waiting():
             return await self._waits.end_of(process_id)
 
     async def next_event(self, event_type: str, after: int) -> ProcessEvent:
         """The first event of that type behind that sequence of the process's own log. Otherwise like `end_of`."""
-        async with self._waiting():
+        async with self.waiting():
             return await self._waits.next_event(self.process_id, after, event_type)
 
     async def sleep_until(self, at_ms: int) -> None:
         """Return at that wall time, at once when it has passed. Takes no place from others meanwhile."""
         if at_ms <= self.clock.now_ms():
             return
-        async with self._waiting():
+        async with self.waiting():
             while (left := at_ms - self.clock.now_ms()) > 0:
                 await self.clock.sleep(left / 1000)
 
     @asynccontextmanager
-    async def _waiting(self) -> AsyncIterator[None]:
+    async def waiting(self) -> AsyncIterator[None]:
+        """While the process only waits for something that goes on elsewhere, it takes no place from others."""
         self._park()
         try:
             try:

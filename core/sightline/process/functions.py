@@ -18,6 +18,7 @@ in the same order gives keys.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -254,13 +255,18 @@ class FunctionEngine:
         assert function is not None, "it was asked whether it knows it"
         running, args = RunningProcess(work), work.input.get("args", {})
         try:
-            inspect.signature(function).bind(running, **args)
+            _signature(function).bind(running, **args)
         except TypeError as error:
             return FailureOutput(code="invalid_arguments", message=f"{work.input['name']}: {error}")
         try:
             return SuccessOutput(value=_as_json(await function(running, **args)))
         except ProcessError as error:
             return FailureOutput(code=error.code, message=str(error) or error.code)
+
+
+@functools.lru_cache(maxsize=1_000)
+def _signature(function: Function) -> inspect.Signature:
+    return inspect.signature(function)
 
 
 def _as_json(value: Any) -> Any:

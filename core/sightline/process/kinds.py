@@ -15,6 +15,8 @@ because nobody knows what a second run of it would do to the world; everything e
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -45,7 +47,9 @@ __all__ = [
     "SPAWNED",
     "WAKE",
     "checked_input",
+    "child_session_of",
     "default_disposition",
+    "descriptor_of",
     "registration_of",
 ]
 
@@ -77,6 +81,7 @@ OUTPUT = EventType(
 OUTPUT_DROPPED = EventType(name="output_dropped")
 """The command wrote more than `{limit}` bytes; what comes now is read and not kept."""
 
+_SESSION_ID = re.compile(r"[A-Za-z0-9._~:@-]{1,128}")
 _TEXT = {"type": "string", "minLength": 1}
 
 _INPUTS: dict[str, dict[str, Any]] = {
@@ -138,6 +143,29 @@ def checked_input(kind: str, given: Any) -> dict[str, Any]:
     return checked
 
 
+def child_session_of(process_id: str, given: dict[str, Any]) -> str:
+    """The session in which a `session_turn` has its turn: the one that was named, or one of its own, always the same.
+    It is called after the process, if that makes an id that every part of the system takes.
+    """
+    named: str | None = given.get("session_id")
+    if named is not None:
+        return named
+    name = f"child:{process_id}"
+    if _SESSION_ID.fullmatch(name):
+        return name
+    return f"child:{hashlib.sha256(process_id.encode()).hexdigest()[:32]}"
+
+
+def descriptor_of(process_id: str, kind: str, given: dict[str, Any], label: str | None = None) -> dict[str, Any]:
+    """How whoever sees a process has it called, unless it is called otherwise."""
+    descriptor: dict[str, Any] = {"kind": kind}
+    if label is not None:
+        descriptor["label"] = label
+    if kind == SESSION_TURN:
+        descriptor["child_session_id"] = child_session_of(process_id, given)
+    return descriptor
+
+
 def registration_of(
     process_id: str,
     kind: str,
@@ -171,6 +199,8 @@ def registration_of(
 
 def _own_event_types(kind: str, wakes: bool) -> tuple[EventType, ...]:
     match kind:
+        case "external":
+            return (PROGRESS, WAKE) if wakes else (PROGRESS,)
         case "function":
             return (PROGRESS, NOTED, WAKE) if wakes else (PROGRESS, NOTED)
         case "command":

@@ -239,9 +239,9 @@ class ProcessRecord(Struct, frozen=True, kw_only=True):
     disposition: Disposition
     provenance: Provenance
     event_types: tuple[EventType, ...]
-    wake_target: ProcessScope | UnsetType
     created_at_ms: int
     updated_at_ms: int
+    wake_target: ProcessScope | UnsetType = UNSET
     status: ProcessStatus = "running"
     output: AwaitOutput | UnsetType = UNSET
     external_ref: ExternalRef | UnsetType = UNSET

@@ -35,7 +35,7 @@ from sightline.persevering import STORE_RETRIES, finish, retrieve
 from sightline.process.appending import ending
 from sightline.process.attempts import early_output, failure_of, gives_back, is_trouble, reason_of
 from sightline.process.awaiting import ProcessWaits
-from sightline.process.engine import Engine, ProcessWork
+from sightline.process.engine import Engine, ForgoingEngine, ProcessWork
 from sightline.process.model import (
     PROCESS_LEASE_TTL_MS,
     Appended,
@@ -362,6 +362,9 @@ class ProcessWorker:
             cancels = await self._store.list_process_events(process_id, after=0, limit=1, event_type=CANCEL_REQUESTED)
         early = early_output(record, cancels[0] if cancels else None, self._limits.max_attempts)
         if early is not None:
+            engine = self._engines[record.kind]
+            if isinstance(engine, ForgoingEngine):
+                await engine.forgo(record)
             return early
         if not attempt.stopped.is_set():
             work = ProcessWork(

@@ -28,6 +28,7 @@ __all__ = [
     "add_usage",
     "attachment_of",
     "frame_records",
+    "from_child",
     "in_frame",
     "ledger_of",
     "media_type_of",
@@ -89,6 +90,14 @@ def usage_since(before: Usage, after: Usage) -> Usage:
         _models_since(before.by_model, after.by_model),
         _sources_since(before.by_source, after.by_source),
     )
+
+
+def from_child(usage: Usage, child_id: str) -> Usage:
+    """What a session that works for another one has used, as the other one accounts for it: all of it, whoever made the
+    calls there, has one source.
+    """
+    by_source = {f"child:{child_id}": usage.by_model} if usage.by_model else UNSET
+    return Usage(usage.totals, usage.by_model, by_source)
 
 
 def ledger_of(usage: Usage) -> tuple[tuple[str, str, UsageFigures], ...]:

@@ -32,7 +32,7 @@ from sightline.observation.activities import (
     UsageReported,
 )
 from sightline.process.kinds import FUNCTION
-from sightline.process.model import Disposition, EventType
+from sightline.process.model import AwaitOutput, Disposition, EventType
 from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Role, Usage, UsageFigures
 from sightline.session.rules import add_usage
@@ -94,6 +94,8 @@ class Processes(Protocol):
         ...
 
     async def cancel(self, process_id: str, reason: str) -> None: ...
+
+    async def end_of(self, process_id: str) -> AwaitOutput: ...
 
 
 class Agent(Protocol):
@@ -376,6 +378,16 @@ class Turn:
         if self._tasks is None:
             raise AgentError("there is nobody to keep tasks")
         return self._tasks
+
+    async def end_of(self, process_id: str) -> AwaitOutput:
+        """What a process came to, once it has ended, however long that takes; while it waits, the turn takes no place
+        from others. A later attempt waits anew. Raises ProcessNotFound, StoreUnavailable.
+        """
+        self._refuse_when_over()
+        if self._processes is None:
+            raise AgentError("there is nobody to keep processes")
+        self.flush()
+        return await self._processes.end_of(process_id)
 
     async def idempotent(self, key: str, fn: Callable[[], Any]) -> Any:
         """Do something to the world, once in this turn however often it is run: what `fn` comes to, or what it came to

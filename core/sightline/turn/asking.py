@@ -6,14 +6,16 @@ together the store is asked once in a while, and so an answer is found that was 
 While anything that a turn asks is open, it holds no place among those that may run at one time; it takes one again
 before it goes on with the last answer. What an earlier answer sets going runs beside those that count, as does whatever
 was at work when the turn asked: from outside nobody sees whether a task computes or waits. The other way round, whoever
-allows one of two calls and goes home would keep a place from others until the morning.
+allows one of two calls and goes home would keep a place from others until the morning. The same goes for turns that
+wait for the end of a process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
 
 from msgspec import UNSET, Struct
 
@@ -31,6 +33,8 @@ from sightline.turn.running import Running
 __all__ = ["Asking", "Places"]
 
 _log = logging.getLogger("sightline.turn")
+
+_T = TypeVar("_T")
 
 
 class Places(Protocol):
@@ -78,6 +82,8 @@ class Asking:
         self._poll_interval = poll_interval
         self.places: Places = _Unbounded()
         self._waiting: dict[str, list[_Waiter]] = {}
+        self._aside: dict[Running, int] = {}
+        """Turns that wait for something else, and for how many things."""
         self._anybody = asyncio.Event()
         self._poll: asyncio.Task[None] | None = None
         self._draining = False
@@ -95,9 +101,8 @@ class Asking:
     def hand_back(self) -> None:
         """Whoever waits, now or later, gives its work back: this process will not see the answer."""
         self._draining = True
-        for waiters in self._waiting.values():
-            for waiter in waiters:
-                _hand_back(waiter.running)
+        for running in [*self._aside, *(waiter.running for waiters in self._waiting.values() for waiter in waiters)]:
+            _hand_back(running)
 
     def answered(self, request_id: str, answer: str) -> None:
         """Tell the answer, which is in the store, to whoever waits for it here."""
@@ -154,6 +159,28 @@ class Asking:
             for request_id, waiter in waiters:
                 self._leave(request_id, waiter)
 
+    async def aside(self, running: Running, work: Awaitable[_T]) -> _T:
+        """Wait for something that goes on without the turn: it holds no place meanwhile, and gives its work back when
+        this process has to go. Raises what the work raises.
+        """
+        session_id = running.claim.session_id
+        running.waiting += 1
+        self._aside[running] = self._aside.get(running, 0) + 1
+        try:
+            if self._draining:
+                _hand_back(running)
+            with running.stopwatch.paused():
+                self.places.give_way(session_id)
+                came_to = await work
+                if running.waiting == 1:
+                    await self.places.take_place(session_id)
+            return came_to
+        finally:
+            self._waits_less(running)
+            self._aside[running] -= 1
+            if not self._aside[running]:
+                del self._aside[running]
+
     def _wait(self, handle: RuntimeHandle, running: Running, request_id: str) -> _Waiter:
         waiter = _Waiter(handle, running, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(request_id, []).append(waiter)
@@ -162,17 +189,19 @@ class Asking:
         return waiter
 
     def _leave(self, request_id: str, waiter: _Waiter) -> None:
-        running = waiter.running
-        running.waiting -= 1
-        if not running.waiting and not running.over:
-            # Mostly it has its place. Not so where it stopped waiting by itself, for which there is no waiting.
-            self.places.insist(waiter.handle.session_id)
+        self._waits_less(waiter.running)
         waiters = self._waiting[request_id]
         waiters.remove(waiter)
         if not waiters:
             del self._waiting[request_id]
         if not self._waiting:
             self._anybody.clear()
+
+    def _waits_less(self, running: Running) -> None:
+        running.waiting -= 1
+        if not running.waiting and not running.over:
+            # Mostly it has its place. Not so where it stopped waiting by itself, for which there is no waiting.
+            self.places.insist(running.claim.session_id)
 
     async def _answer(self, waiter: _Waiter) -> str:
         session_id = waiter.handle.session_id
@@ -201,6 +230,6 @@ class Asking:
 
 
 def _hand_back(running: Running) -> None:
-    if not running.stopped.is_set():
+    if not running.stopped.done():
         running.handing_back = True
         running.stop()

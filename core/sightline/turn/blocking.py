@@ -20,7 +20,7 @@ from msgspec import UNSET, UnsetType
 
 from sightline.clock import Clock
 from sightline.process.kinds import FUNCTION
-from sightline.process.model import Disposition, EventType
+from sightline.process.model import AwaitOutput, Disposition, EventType
 from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Role, UsageFigures
 from sightline.turn.agent import Turn, TurnOver, check_text
@@ -171,6 +171,10 @@ class BlockingTurn:
     def cancel_process(self, process_id: str, reason: str = "cancelled") -> None:
         """See `Turn.cancel_process`."""
         self.wait_for(lambda: self._turn.cancel_process(process_id, reason))
+
+    def end_of(self, process_id: str) -> AwaitOutput:
+        """See `Turn.end_of`. The thread waits with the turn."""
+        return self.wait_for(lambda: self._turn.end_of(process_id))
 
     def idempotent(self, key: str, fn: Callable[[], Any]) -> Any:
         """See `Turn.idempotent`; `fn` is called here, in this thread."""

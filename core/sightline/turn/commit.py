@@ -98,6 +98,18 @@ class CommitStore(Protocol):
         """
         ...
 
+    async def turn_usage(self, session_id: str, turn_id: str) -> Usage:
+        """What a committed turn has used; nothing where there is no such turn. Raises nothing of its own."""
+        ...
+
+    async def count_usage(self, session_id: str, key: str, usage: Usage, *, then: Callable[[bool], None]) -> bool:
+        """Add what was used elsewhere to what the session has, once under that key, which no turn of it has: whether it
+        was added now. The revision stays. `then` is what it is in `sightline.session.port`.
+
+        Raises SessionNotFound, SessionDeleted.
+        """
+        ...
+
 
 def stamp_hash(commit: TurnCommit) -> str:
     """What makes two commits of a turn the same: how it ended, what was said, and under which lease. Ids, times and the

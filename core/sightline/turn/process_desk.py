@@ -87,6 +87,10 @@ class ProcessDesk:
         """What a process came to, or none after `timeout` seconds."""
         return await self._patiently(timeout, self._waits.end_of(process_id))
 
+    async def whenever(self, process_id: str) -> AwaitOutput:
+        """What a process came to, once it has ended, however long that takes. Cancellable at any time."""
+        return await self._waits.end_of(process_id)
+
     async def _patiently(self, seconds: float, work: Awaitable[_T]) -> _T | None:
         waiting = asyncio.ensure_future(work)
         try:
@@ -246,6 +250,11 @@ class ProcessDesk:
             self._news.revoked(process_id, session_id)
         for result in ended.cancelled:
             self._tell(result)
+
+    def frame_switched(self, handle: RuntimeHandle) -> None:
+        """A session is in another frame, and does not see what was granted to the former one alone. Never raises."""
+        for shown in handle.view.processes:
+            self._news.doubtful(shown["process_id"])
 
     def session_deleted(self, session_id: str, ended: GrantsEnded) -> None:
         """A session was deleted, and its processes were taken from it in the store. Neither waits nor raises."""

@@ -19,9 +19,10 @@ from sightline.observation.handles import Handles
 from sightline.observation.pauses import Pauses
 from sightline.persevering import persistently
 from sightline.process.engine import Engine
-from sightline.process.kinds import registration_of
+from sightline.process.kinds import descriptor_of, registration_of
 from sightline.process.model import (
     Appended,
+    AwaitOutput,
     NewGrant,
     PendingWake,
     ProcessScope,
@@ -37,6 +38,7 @@ from sightline.process.worker import ProcessWorker, WorkerLimits
 from sightline.queue.model import Claim
 from sightline.turn.agent import NewProcess
 from sightline.turn.process_desk import ProcessDesk
+from sightline.turn.rules import process_id_of
 
 __all__ = ["ProcessHost", "TurnProcesses"]
 
@@ -199,16 +201,24 @@ class ProcessHost(ProcessDesk):
 class TurnProcesses:
     """What one turn does with processes. See `sightline.turn.agent.Processes`."""
 
-    def __init__(self, host: ProcessHost, claim: Claim, clock: Clock) -> None:
+    def __init__(
+        self,
+        host: ProcessHost,
+        claim: Claim,
+        clock: Clock,
+        *,
+        aside: Callable[[Awaitable[AwaitOutput]], Awaitable[AwaitOutput]],
+    ) -> None:
         self._host = host
         self._claim = claim
         self._clock = clock
+        self._aside = aside
 
     async def start(self, new: NewProcess) -> str:
         session_id, turn_id = self._claim.session_id, self._claim.turn_id
         owner = ProcessScope(session_id)
         registration = registration_of(
-            f"{turn_id}.{new.key}",
+            process_id_of(turn_id, new.key),
             new.kind,
             new.input,
             owner=owner,
@@ -216,13 +226,17 @@ class TurnProcesses:
             event_types=new.event_types,
             caused_by={"type": "turn", "session_id": session_id, "turn_id": turn_id},
         )
-        grant = NewGrant(scope=owner, descriptor={"kind": new.kind, "label": new.label})
+        descriptor = descriptor_of(registration.process_id, new.kind, new.input, new.label)
+        grant = NewGrant(scope=owner, descriptor=descriptor)
         started = await self._persistently(lambda: self._host.start_process(registration, (grant,)))
         return started.record.process_id
 
     async def cancel(self, process_id: str, reason: str) -> None:
         session_id = self._claim.session_id
         await self._persistently(lambda: self._host.cancel(process_id, reason, session_id=session_id))
+
+    async def end_of(self, process_id: str) -> AwaitOutput:
+        return await self._aside(self._persistently(lambda: self._host.whenever(process_id)))
 
     async def _persistently(self, work: Callable[[], Awaitable[_T]]) -> _T:
         where = f"session {self._claim.session_id}: a process of turn {self._claim.turn_id}"

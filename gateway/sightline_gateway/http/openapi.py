@@ -19,11 +19,13 @@ _HEADER_HELP = {
     "Idempotency-Key": "1 to 255 printable characters; the same key and body are the same work while that is kept.",
     "Prefer": "`wait=N`: hold the answer until the work has ended, at most N (60) seconds.",
     "If-None-Match": "The `ETag` of an earlier answer.",
-    "Last-Event-ID": "The cursor to resume behind; wins over the query's.",
-    "Accept": "`text/event-stream` for the stream, `application/json` for catch-up.",
+    "Last-Event-ID": "What to resume behind: the `id` of the last event that came; wins over the query's.",
+    "Accept": "`text/event-stream` for the stream, `application/json` for a page.",
 }
 _HEADER_FORMS = {"Idempotency-Key": {"minLength": 1, "maxLength": 255, "pattern": f"^{KEY_FORM}$"}}
 _EVERYWHERE = ("invalid_field", "host_not_allowed", "origin_not_allowed", "internal")
+_SESSIONS = "/v1/sessions"
+"""What is written below this is shown to who watches the session."""
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 
 
@@ -120,14 +122,14 @@ def _answers(operation: Operation, schema_of: dict[int, Any]) -> dict[str, Any]:
     described = {}
     for status, shape in operation.answers.items():
         answer: dict[str, Any] = {"description": operation.summary}
-        if operation.streams:
+        if operation.streams and shape is not None:
             answer["content"] = dict(_STREAM)
         if shape is not None:
             answer.setdefault("content", {})["application/json"] = {"schema": schema_of[id(shape)]}
             if operation.media:
                 binary = {"schema": {"type": "string", "format": "binary"}}
                 answer["content"] = dict.fromkeys(operation.media, binary)
-        if operation.method != "GET" and status != 204 and not operation.streams:
+        if operation.method != "GET" and operation.path.startswith(_SESSIONS) and status != 204:
             answer["headers"] = {
                 APPLIED_THROUGH: {
                     "description": "A stream that has passed this cursor has shown the write.",

@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from sightline_gateway.http.bodies import object_from, parse_object, parse_query, read_body
 from sightline_gateway.problems import ProblemError
@@ -76,13 +77,13 @@ class Operation(Struct, frozen=True, kw_only=True):
 
     `answers` maps each good status to the type of its body, `problems` lists the codes it may refuse with. `headers`:
     request headers with a meaning of their own; `streams`: the answer may also be an event stream; `media`: what a good
-    answer is when it is not JSON.
+    answer is when it is not JSON. `handle` returns the answer, or an application that gives it piece by piece.
     """
 
     method: str
     path: str
     summary: str
-    handle: Callable[[Call], Awaitable[Answer]]
+    handle: Callable[[Call], Awaitable[Answer | ASGIApp]]
     query: type[Struct] = NoQuery
     body: type[Struct] | None = None
     answers: Mapping[int, Any]
@@ -107,7 +108,7 @@ def _check_id(value: str, name: str, form: re.Pattern[str], longest: int) -> str
     return value
 
 
-async def serve(operation: Operation, gateway: Gateway, request: Request) -> Response:
+async def serve(operation: Operation, gateway: Gateway, request: Request) -> ASGIApp:
     """Parse, call, encode. Errors travel on; the application turns them into problems."""
     path = dict(request.path_params)
     for name, value in path.items():
@@ -129,7 +130,7 @@ async def serve(operation: Operation, gateway: Gateway, request: Request) -> Res
             gone=lambda: _gone(request),
         )
     )
-    return response_of(answer)
+    return response_of(answer) if isinstance(answer, Answer) else answer
 
 
 def conditional(call: Call, body: Any) -> Answer:

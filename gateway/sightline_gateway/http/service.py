@@ -41,10 +41,6 @@ OPERATIONS = (
 )
 
 _LATER = (
-    ("GET", "/v1/sessions/{session_id}/processes"),
-    ("POST", "/v1/sessions/{session_id}/processes/{rest:path}"),
-    ("GET POST", "/v1/processes"),
-    ("GET POST", "/v1/processes/{rest:path}"),
     ("POST", "/v1/tickets"),
     ("GET", "/metrics"),
     ("GET", "/asyncapi.json"),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from sightline.kernel import Kernel
 from sightline.queue.model import Batch
 from sightline_gateway.http.operations import KEY_FORM, Call
 from sightline_gateway.problems import ProblemError
 
-__all__ = ["idempotency_key", "preferred_wait", "until_ended"]
+__all__ = ["idempotency_key", "preferred_wait", "until_ended", "while_wanted"]
+
+_T = TypeVar("_T")
 
 _KEY = re.compile(KEY_FORM, re.ASCII)
 _WAIT = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?:;.*)?", re.ASCII)
@@ -44,17 +47,21 @@ def preferred_wait(call: Call) -> int | None:
 async def until_ended(call: Call, batch: Batch, seconds: int) -> Batch:
     """The batch once it has ended; or as it is when time is up, the server has drained, or nobody waits any more."""
     kernel: Kernel = call.gateway.kernel
-    ended = asyncio.create_task(kernel.wait_for_batch(call.session_id, batch.batch_id, seconds))
+    ended = await while_wanted(call, kernel.wait_for_batch(call.session_id, batch.batch_id, seconds))
+    return await kernel.get_batch(call.session_id, batch.batch_id) if ended is None else ended
+
+
+async def while_wanted(call: Call, work: Coroutine[Any, Any, _T]) -> _T | None:
+    """What the work comes to; none when the server has drained before, or nobody waits any more."""
+    working = asyncio.create_task(work)
     others: list[asyncio.Task[Any]] = [
         asyncio.create_task(call.gateway.drained.wait()),
         asyncio.create_task(call.gone()),
     ]
     try:
-        await asyncio.wait((ended, *others), return_when=asyncio.FIRST_COMPLETED)
-        if ended.done():
-            return ended.result()
-        return await kernel.get_batch(call.session_id, batch.batch_id)
+        await asyncio.wait((working, *others), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
     finally:
-        for task in (ended, *others):
+        for task in (working, *others):
             task.cancel()
-        await asyncio.gather(ended, *others, return_exceptions=True)
+        await asyncio.gather(working, *others, return_exceptions=True)

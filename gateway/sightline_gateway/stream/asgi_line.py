@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 
 from starlette.types import Message, Scope, Send
 
-from sightline.clock import Clock, within
+from sightline.clock import Clock
 from sightline_gateway.lines.connection import connection_of
 from sightline_gateway.stream.frames import Frame, as_text, singly
 from sightline_gateway.stream.observer import Observer
-from sightline_gateway.stream.patience import FAREWELL, LOOK_EVERY, Patience
+from sightline_gateway.stream.patience import FAREWELL, Impatient, patiently
 
 __all__ = ["AsgiLine", "as_they_are", "body_messages", "socket_messages"]
 
@@ -49,10 +49,6 @@ def body_messages(encode: Callable[[Frame], bytes], *, first: bytes) -> Messages
         return [({"type": "http.response.body", "body": body, "more_body": True}, frames)]
 
     return messages
-
-
-class _Impatient(Exception):
-    """The client took nothing for too long."""
 
 
 class AsgiLine:
@@ -132,7 +128,7 @@ class AsgiLine:
                     return
             for message in self._end:
                 await self._patiently(message)
-        except _Impatient:
+        except Impatient:
             await self._part(owner)
         except _GONE:
             return
@@ -151,20 +147,7 @@ class AsgiLine:
             self.shown.update((frame.session_id, frame.cursor) for frame in held if frame.cursor is not None)
 
     async def _patiently(self, message: Message) -> None:
-        """Hand a message to the server. Raises _Impatient after 30 s without progress, and what the server raises."""
-        if self._connection is not None and not self._connection.blocked:
-            await self._send(message)
-            return
-        sending = asyncio.ensure_future(self._send(message))
-        try:
-            patience = Patience(self._clock.monotonic(), self.unread)
-            while not await within(self._clock, LOOK_EVERY, sending):
-                if patience.is_over(self._clock.monotonic(), self.unread):
-                    raise _Impatient
-            sending.result()
-        finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+        await patiently(self._clock, self._connection, self._send, message)
 
     async def _part(self, owner: Observer) -> None:
         """Leave a client that does not read: what it finds if it still does, for a little while."""

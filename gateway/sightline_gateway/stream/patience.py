@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["FAREWELL", "LOOK_EVERY", "PATIENCE", "Patience"]
+import asyncio
+
+from starlette.types import Message, Send
+
+from sightline.clock import Clock, within
+from sightline_gateway.lines.connection import Connection
+
+__all__ = ["FAREWELL", "LOOK_EVERY", "PATIENCE", "Impatient", "Patience", "patiently"]
 
 PATIENCE = 30.0
 """Seconds without progress after which a client that does not read is given up."""
@@ -27,3 +34,28 @@ class Patience:
             self._progress_at = self._looked_at
         self._unread, self._looked_at = unread, now
         return now - self._progress_at >= PATIENCE
+
+
+class Impatient(Exception):
+    """The client took nothing for too long."""
+
+
+async def patiently(clock: Clock, connection: Connection | None, send: Send, message: Message) -> None:
+    """Hand a message to the server. Raises Impatient after 30 s without progress, and what the server raises."""
+    if connection is not None and not connection.blocked:
+        await send(message)
+        return
+    sending = asyncio.ensure_future(send(message))
+    try:
+        patience = Patience(clock.monotonic(), _unread(connection))
+        while not await within(clock, LOOK_EVERY, sending):
+            if patience.is_over(clock.monotonic(), _unread(connection)):
+                raise Impatient
+        sending.result()
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+def _unread(connection: Connection | None) -> int:
+    return 0 if connection is None else connection.unread

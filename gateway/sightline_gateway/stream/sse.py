@@ -26,16 +26,17 @@ from sightline_gateway.stream.frames import (
 )
 from sightline_gateway.stream.observer import Observer, Pace
 
-__all__ = ["EventStream", "client_gone", "pace_of"]
+__all__ = ["COMMENT", "HEADERS", "RETRY", "EventStream", "client_gone", "pace_of"]
 
 _log = logging.getLogger("sightline.gateway.sse")
 
 _COMMENT_EVERY = 15.0
 _ROTATE_AFTER = 600.0
 _ROTATE_SPREAD = 0.2
-_RETRY = b"retry: 2000\n"
+RETRY = b"retry: 2000\n"
+COMMENT = b": keep-alive\n\n"
 
-_HEADERS = [
+HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
@@ -67,7 +68,7 @@ class EventStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         observer = self._observer
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             line = line_of(scope)
             if line is None:
                 await self._serve_over_asgi(scope, receive, send)
@@ -76,7 +77,7 @@ class EventStream:
             observer.abandon()
             raise
         line.detach(observer)
-        line.write(http_chunk(_RETRY))
+        line.write(http_chunk(RETRY))
         self._start(line, chunk if self._identified else unidentified_chunk)
 
     def _start(self, line: Outlet, render: Render) -> None:
@@ -87,7 +88,7 @@ class EventStream:
     async def _serve_over_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         observer = self._observer
         encode = as_server_sent if self._identified else as_unidentified
-        line = AsgiLine(scope, send, self._gateway.kernel.clock, body_messages(encode, first=_RETRY), _closing)
+        line = AsgiLine(scope, send, self._gateway.kernel.clock, body_messages(encode, first=RETRY), _closing)
         self._start(line, as_they_are)
         sending = asyncio.create_task(line.run(observer))
         gone = asyncio.create_task(client_gone(receive))

@@ -29,7 +29,7 @@ from sightline.testing.conformance.process_steps import (
     offer_process,
     register,
 )
-from tests.core.process.workers import Engines, MakeStore, both_stores, for_ever, working
+from tests.core.process.workers import Engines, MakeStore, both_stores, for_ever, memory, sqlite, working
 
 pytestmark = pytest.mark.anyio
 
@@ -49,20 +49,23 @@ async def test_what_nobody_runs_is_run_once_and_its_end_is_logged(make: MakeStor
         assert [appended.record.status for appended in place.logged] == ["completed"]
 
 
-@both_stores
-async def test_two_workers_and_one_process_make_one_run(make: MakeStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("make", "times"), [(memory, 1_000), (sqlite, 200)])
+async def test_two_workers_and_one_process_make_one_run_as_often_as_they_try(
+    make: MakeStore, times: int, tmp_path: Path
+) -> None:
+    names = [f"p{number:03}" for number in range(times)]
     async with working(make, tmp_path) as place:
         other = Engines()
         second = place.another(other)
         second.start()
-        for number in range(50):
-            await register(place.store, f"p{number:02}")
+        for start in range(0, times, 25):
+            await asyncio.gather(*(register(place.store, name) for name in names[start : start + 25]))
             await asyncio.gather(place.look(), second.claim_and_run_pending())
-            await place.end_of(f"p{number:02}")
+            await asyncio.gather(place.idle(), second.wait_idle())
         await second.stop()
-        begun = place.engines.begun + other.begun
-        assert sorted(begun) == sorted(set(begun))
-        assert len(begun) == 50
+        records = [await place.store.get_process(name) for name in names]
+        assert {(record.status, record.attempts, record.last_sequence) for record in records} == {("completed", 1, 1)}
+        assert sorted(place.engines.begun + other.begun) == names
 
 
 @both_stores
@@ -431,12 +434,13 @@ async def test_no_more_run_at_one_time_than_there_are_permits_and_all_are_run() 
 
 
 async def test_many_live_rows_cost_one_query_for_each_page() -> None:
+    names = [f"p{number:04}" for number in range(2_560)]
     async with working() as place:
-        for number in range(600):
-            await register(place.store, f"p{number:04}")
-        place.engines.unknown = {f"p{number:04}" for number in range(600)}
+        for name in names:
+            await register(place.store, name, event_types=())
+        place.engines.unknown = set(names)
         await place.look()
-        assert place.faults.calls.count("runnable_processes") == 3
+        assert place.faults.calls.count("runnable_processes") == 11
         assert set(place.faults.calls) == {"runnable_processes"}
 
 

@@ -7,7 +7,7 @@ from msgspec import structs
 from sightline.errors import ClaimExpired, HeadConflict, LeaseLost, TurnCommitConflict
 from sightline.queue.model import Batch
 from sightline.session.leasing import is_lost
-from sightline.session.model import SessionRecord
+from sightline.session.model import SessionRecord, Usage
 from sightline.session.rules import add_usage
 from sightline.stores.memory.requests import end_requests
 from sightline.stores.memory.sessions import release_lease
@@ -15,7 +15,7 @@ from sightline.stores.memory.state import Row, Session, Stamp, State
 from sightline.turn.commit import CommitResult, TurnCommit, stamp_hash
 from sightline.turn.rules import batch_end, follow_up_batch, frame_after
 
-__all__ = ["commit_turn"]
+__all__ = ["commit_turn", "count_usage", "turn_usage"]
 
 
 def commit_turn(state: State, commit: TurnCommit) -> CommitResult:
@@ -56,10 +56,27 @@ def commit_turn(state: State, commit: TurnCommit) -> CommitResult:
         turn_index=session.record.turn_index,
         agent_frame_id=session.record.agent_frame_id,
     )
-    session.stamps[commit.turn_id] = Stamp(digest, commit.outcome.status, result)
+    session.stamps[commit.turn_id] = Stamp(digest, commit.outcome.status, result, commit.usage)
     if commit.lease is not None:
         release_lease(state, commit.lease)
     return structs.replace(result, follow_up=_queue_follow_up(state, session, commit))
+
+
+def turn_usage(state: State, session_id: str, turn_id: str) -> Usage:
+    session = state.sessions.get(session_id)
+    stamp = None if session is None else session.stamps.get(turn_id)
+    return Usage() if stamp is None else stamp.usage
+
+
+def count_usage(state: State, session_id: str, key: str, usage: Usage) -> bool:
+    session = state.session(session_id)
+    if key in session.stamps:
+        return False
+    record = session.record
+    session.record = structs.replace(record, usage=add_usage(record.usage, usage))
+    result = CommitResult(revision=record.revision, turn_index=record.turn_index, agent_frame_id=record.agent_frame_id)
+    session.stamps[key] = Stamp("", "completed", result, usage)
+    return True
 
 
 def _queue_follow_up(state: State, session: Session, commit: TurnCommit) -> Batch | None:

@@ -11,7 +11,7 @@ from sightline.queue.claiming import Candidate
 from sightline.queue.model import Batch, BatchState
 from sightline.queue.rules import End
 from sightline.session.leasing import Lane
-from sightline.session.model import Message, Request, SessionRecord
+from sightline.session.model import Message, Request, SessionRecord, Usage
 from sightline.stores.memory.processes import Processes
 from sightline.tasks.model import TaskName, TaskRecord
 from sightline.tasks.monitoring import MonitorRecord
@@ -77,6 +77,7 @@ class Stamp(Struct, frozen=True):
     hash: str
     status: str
     result: CommitResult
+    usage: Usage = Usage()
 
 
 class Question(Struct):

@@ -44,6 +44,7 @@ from sightline.session.model import (
     SessionPage,
     SessionRecord,
     Status,
+    Usage,
 )
 from sightline.stores.memory import (
     batches,
@@ -234,6 +235,14 @@ class MemoryStore:
         result = commits.commit_turn(self._state, commit)
         then(result)
         return result
+
+    async def turn_usage(self, session_id: str, turn_id: str) -> Usage:
+        return commits.turn_usage(self._state, session_id, turn_id)
+
+    async def count_usage(self, session_id: str, key: str, usage: Usage, *, then: Callable[[bool], None]) -> bool:
+        counted = commits.count_usage(self._state, session_id, key, usage)
+        then(counted)
+        return counted
 
     # The turn's journal
 

@@ -19,7 +19,7 @@ from sightline.stores.sqlite.statements import first, run, run_all
 from sightline.turn.commit import CommitResult, TurnCommit
 from sightline.turn.rules import batch_end, follow_up_batch, frame_after
 
-__all__ = ["commit_turn"]
+__all__ = ["commit_turn", "count_usage", "turn_usage"]
 
 
 def commit_turn(db: Connection, commit: TurnCommit, digest: str) -> CommitResult:
@@ -141,8 +141,36 @@ def _write_turn(db: Connection, commit: TurnCommit, head: sqlite3.Row, digest: s
         revision=result.revision,
         turn_index=result.turn_index,
         agent_frame_id=result.agent_frame_id,
+        usage=None if commit.usage == _NO_USAGE else text(commit.usage),
     )
     return result
+
+
+def turn_usage(db: Connection, session_id: str, turn_id: str) -> Usage:
+    row = first(db, "turn_usage", session_id=session_id, turn_id=turn_id)
+    return _NO_USAGE if row is None or row["usage"] is None else decode(row["usage"], Usage)
+
+
+def count_usage(db: Connection, session_id: str, key: str, usage: Usage) -> bool:
+    head = first(db, "get_head", session_id=session_id, turn_id=key)
+    if head is None:
+        raise absent(db, session_id)
+    if head["stamp"] is not None:
+        return False
+    run(db, "set_usage", session_id=session_id, usage=text(add_usage(decode(head["usage"], Usage), usage)))
+    run(
+        db,
+        "insert_stamp",
+        session_id=session_id,
+        turn_id=key,
+        hash="",
+        status="completed",
+        revision=head["revision"],
+        turn_index=head["turn_index"],
+        agent_frame_id=head["agent_frame_id"],
+        usage=text(usage),
+    )
+    return True
 
 
 def _queue_follow_up(db: Connection, commit: TurnCommit) -> Batch | None:

@@ -287,8 +287,14 @@ DELETE FROM source_keys WHERE (session_id, source_key) IN (
 SELECT hash, status, revision, turn_index, agent_frame_id FROM turns WHERE session_id = :session_id AND turn_id = :turn_id;
 
 -- name: insert_stamp
-INSERT INTO turns (session_id, turn_id, hash, status, revision, turn_index, agent_frame_id)
-VALUES (:session_id, :turn_id, :hash, :status, :revision, :turn_index, :agent_frame_id);
+INSERT INTO turns (session_id, turn_id, hash, status, revision, turn_index, agent_frame_id, usage)
+VALUES (:session_id, :turn_id, :hash, :status, :revision, :turn_index, :agent_frame_id, :usage);
+
+-- name: turn_usage
+SELECT usage FROM turns WHERE session_id = :session_id AND turn_id = :turn_id;
+
+-- name: set_usage
+UPDATE sessions SET usage = :usage WHERE session_id = :session_id;
 
 -- name: get_note
 SELECT value FROM journal WHERE session_id = :session_id AND turn_id = :turn_id AND key = :key;

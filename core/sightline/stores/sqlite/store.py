@@ -51,6 +51,7 @@ from sightline.session.model import (
     SessionPage,
     SessionRecord,
     Status,
+    Usage,
 )
 from sightline.startup_errors import (
     StartupError,
@@ -348,6 +349,12 @@ class SqliteStore:
     async def commit(self, commit: TurnCommit, then: Callable[[CommitResult], None]) -> CommitResult:
         digest = stamp_hash(commit)
         return await self._writer.submit(lambda db: commits.commit_turn(db, commit, digest), then)
+
+    async def turn_usage(self, session_id: str, turn_id: str) -> Usage:
+        return await self._read(commits.turn_usage, session_id, turn_id)
+
+    async def count_usage(self, session_id: str, key: str, usage: Usage, *, then: Callable[[bool], None]) -> bool:
+        return await self._writer.submit(lambda db: commits.count_usage(db, session_id, key, usage), then)
 
     # The turn's journal
 

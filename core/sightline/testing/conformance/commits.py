@@ -277,3 +277,33 @@ async def a_refused_commit_is_not_told(store: KernelStore) -> None:
 
 def _with(held: Claim, *completions: Completion) -> TurnCommit:
     return commit_of(held, revision=0, completions=completions)
+
+
+async def what_a_turn_used_is_known_for_as_long_as_its_stamp(store: KernelStore) -> None:
+    await new_session(store)
+    await enqueue(store, "a")
+    await enqueue(store, "b")
+    used = _used(UsageFigures(input_tokens=3, requests=1), "m")
+    await run_turn(store, revision=0, turn="t1", usage=used)
+    await run_turn(store, revision=1, turn="t2", usage=Usage())
+    assert await store.turn_usage("s", "t1") == used
+    for session_id, turn_id in (("s", "t2"), ("s", "never"), ("nobody", "t1")):
+        assert await store.turn_usage(session_id, turn_id) == Usage()
+
+
+async def what_was_used_elsewhere_is_counted_once_under_its_key(store: KernelStore) -> None:
+    await new_session(store)
+    await enqueue(store)
+    own, used = _used(UsageFigures(requests=1), "m"), _used(UsageFigures(input_tokens=3, requests=2), "m")
+    held = await claim(store)
+    told: list[bool] = []
+    assert await store.count_usage("s", "key", used, then=told.append)
+    assert not await store.count_usage("s", "key", used, then=told.append)
+    assert told == [True, False]
+    await commit(store, commit_of(held, revision=0, usage=own))
+    assert await store.count_usage("s", "another", used, then=told.append)
+    record = (await store.load_session("s", 1)).record
+    assert (record.revision, record.turn_index) == (1, 1)
+    assert record.usage == _used(UsageFigures(input_tokens=6, requests=5), "m")
+    await refused(SessionNotFound, store.count_usage("nobody", "key", used, then=told.append))
+    assert told == [True, False, True]
