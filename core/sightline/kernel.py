@@ -71,7 +71,8 @@ from sightline.turn.background import TurnTasks
 from sightline.turn.children import count_child
 from sightline.turn.commands import ToolSource
 from sightline.turn.driver import DriverLimits, TurnDriver, TurnStore
-from sightline.turn.host import TurnHost
+from sightline.turn.host import TurnHost, close_agent
+from sightline.turn.monitors import MonitorHost
 from sightline.turn.processes import ProcessHost
 from sightline.turn.requests import Asked
 from sightline.turn.tasks import TaskHost
@@ -82,7 +83,6 @@ _log = logging.getLogger("sightline.kernel")
 
 _LIST_LIMIT = 1_000
 _COMMAND_SECONDS = 60.0
-_AGENT_CLOSE_SECONDS = 5.0
 
 
 class KernelStore(TurnStore, SessionLoader, ProcessStore, TaskStore, Protocol):
@@ -177,8 +177,11 @@ class Kernel:
             clock=self.clock,
             max_live=self.limits.max_tasks,
         )
+        self.monitors = MonitorHost(
+            self._store, self._handles, self.tasks, clock=self.clock, incarnation=self._store.incarnation
+        )
         if agent is not None:
-            sync = None if tools is None else self._read_tools_anew
+            self._sync = None if tools is None else self._read_tools_anew
             self._driver = TurnDriver(
                 store=self._store,
                 attachments=self._attachments,
@@ -196,7 +199,7 @@ class Kernel:
                 ),
                 refresh=self._handles.refresh,
                 processes=self.processes,
-                tasks=lambda session_id, turn_id: TurnTasks(self.tasks, session_id, turn_id, sync),
+                tasks=self._turn_tasks,
             )
             self._host = TurnHost(
                 self._store,
@@ -219,6 +222,7 @@ class Kernel:
         """
         self._housekeeping.start()
         await self.tasks.start()
+        await self.monitors.start_life()
         if self._driver is not None:
             self._driver.start()
         if self._runner is not None:
@@ -282,24 +286,9 @@ class Kernel:
         if self._driver is not None:
             await self._driver.stop()
         await self.tasks.stop()
-        await self._close_agent()
+        await close_agent(self._agent, self.clock)
         await self._housekeeping.stop()
         await self._handles.stop()
-
-    async def _close_agent(self) -> None:
-        """Let the agent end what it holds open, if it has a `close` for that."""
-        close = getattr(self._agent, "close", None)
-        if close is None:
-            return
-        closing = asyncio.ensure_future(close())
-        try:
-            if not await within(self.clock, _AGENT_CLOSE_SECONDS, closing):
-                _log.warning("the agent did not close within %.0f s", _AGENT_CLOSE_SECONDS)
-            elif not closing.cancelled() and (error := closing.exception()) is not None:
-                _log.warning("the agent did not close well: %s", error, exc_info=error)
-        finally:
-            closing.cancel()
-            await asyncio.gather(closing, return_exceptions=True)
 
     # Sessions
 
@@ -353,6 +342,7 @@ class Kernel:
         def deleted(ended: GrantsEnded) -> None:
             self._handles.deleted(session_id)
             self.tasks.session_deleted(session_id, listed)
+            self.monitors.session_deleted(session_id)
             if self._driver is not None:
                 self._driver.session_deleted(session_id)
             self.processes.session_deleted(session_id, ended)
@@ -403,6 +393,10 @@ class Kernel:
             if isinstance(ended.error, Failure):
                 raise CommandFailed(ended.error.code, ended.error.message)
         return Receipt(session_id=session_id, batch_id=written.batch.batch_id, source_key=source_key), written
+
+    def _turn_tasks(self, session_id: str, turn_id: str) -> TurnTasks:
+        self.monitors.session_begins(session_id)
+        return TurnTasks(self.tasks, self.monitors, session_id, turn_id, self._sync)
 
     async def _read_tools_anew(self, session_id: str, key: str) -> None:
         """Background work may have changed what the agent offers; behind its turn that is looked at."""

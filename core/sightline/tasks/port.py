@@ -23,6 +23,7 @@ from sightline.tasks.model import (
     TaskRecord,
     Transferred,
 )
+from sightline.tasks.monitoring import MonitorRecord
 
 __all__ = ["TaskStore"]
 
@@ -93,6 +94,18 @@ class TaskStore(Protocol):
 
     async def lose_tasks(self, *, now: int, then: Callable[[tuple[TaskRecord, ...]], None]) -> tuple[TaskRecord, ...]:
         """End the managed tasks of earlier lives of the store, as `rules.lost` says: those that ended by it."""
+        ...
+
+    async def put_monitor(self, record: MonitorRecord, *, then: Callable[[None], None]) -> None:
+        """Keep a monitor as it stands, by session and id. Raises SessionNotFound, SessionDeleted."""
+        ...
+
+    async def monitored_sessions(self) -> tuple[str, ...]:
+        """The sessions that have monitors."""
+        ...
+
+    async def list_monitors(self, session_id: str) -> tuple[MonitorRecord, ...]:
+        """A session's monitors, by id, as `monitoring.restored` has them. Raises nothing of its own."""
         ...
 
     async def purge_tasks(self, before: int, limit: int) -> int:

@@ -8,10 +8,12 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from sightline.errors import Draining, SightlineError
+from sightline.errors import Draining, SightlineError, TaskConflict
 from sightline.tasks.async_handles import CancelToken
 from sightline.tasks.model import NewTask, TaskAttempt, TaskKind, TaskRecord
+from sightline.tasks.monitoring import MonitorRecord, MonitorSpec, MonitorUpdate, task_id_of
 from sightline.tasks.working import TaskWork
+from sightline.turn.monitors import MonitorHost
 from sightline.turn.tasks import TaskHost
 
 __all__ = ["Sync", "TurnTasks"]
@@ -29,8 +31,9 @@ class TurnTasks:
     program is begun anew.
     """
 
-    def __init__(self, host: TaskHost, session_id: str, turn_id: str, sync: Sync | None) -> None:
+    def __init__(self, host: TaskHost, monitors: MonitorHost, session_id: str, turn_id: str, sync: Sync | None) -> None:
         self._host = host
+        self._monitors = monitors
         self._session_id = session_id
         self._turn_id = turn_id
         self._sync = sync
@@ -93,6 +96,25 @@ class TurnTasks:
     async def result(self, handle_id: str) -> Any:
         """What such a call came to, once it has ended. See `TaskHost.handle_result`."""
         return await self._host.handle_result(self._session_id, handle_id)
+
+    async def monitor(self, spec: MonitorSpec) -> TaskRecord:
+        """Watch something for the session: a command whose lines wake it. Its task is `monitor:<id>`.
+
+        One that runs already goes on as it is. Raises InvalidInput, and what `spawn` raises but TaskConflict.
+        """
+        await self._monitors.declare(self._session_id, spec)
+        try:
+            return await self._monitors.start(self._session_id, spec.id)
+        except TaskConflict:
+            return await self._host.get(self._session_id, task_id_of(spec.id))
+
+    def monitor_updates(self, monitor_id: str, after: int = 0) -> tuple[MonitorUpdate, ...]:
+        """What a monitor wrote lately, behind that number."""
+        return self._monitors.updates(self._session_id, monitor_id, after)
+
+    async def stop_monitor(self, monitor_id: str) -> MonitorRecord:
+        """End a monitor with all that it began. Raises TaskNotFound for none, StoreUnavailable."""
+        return await self._monitors.stop(self._session_id, monitor_id)
 
     def _begun(self, session_id: str | None) -> str:
         """Where work is begun. In the turn's own session it may change what the agent offers, even if it fails."""

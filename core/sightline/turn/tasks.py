@@ -117,7 +117,7 @@ class TaskHost:
         self._async_handles.abort(session_id)
         self._wanting_sync.discard(session_id)
         for generation in self._works.of_session(session_id):
-            self._in_background(self._works.cancel(generation, _SESSION_DELETED), f"end of task {generation}")
+            self.in_background(self._works.cancel(generation, _SESSION_DELETED), f"end of task {generation}")
         for record in listed:
             self._news.events.tell(TaskEvent(kind="revoked", record=record))
 
@@ -383,7 +383,9 @@ class TaskHost:
     def _tell(self, kind: Any, record: TaskRecord) -> None:
         self._news.tell(TaskEvent(kind=kind, record=record))
 
-    def _in_background(self, work: Awaitable[Any], name: str) -> None:
+    def in_background(self, work: Awaitable[Any], name: str) -> None:
+        """Do work of this kernel's own; what goes wrong is logged, and `stop` waits for it."""
+
         async def run() -> None:
             try:
                 await work

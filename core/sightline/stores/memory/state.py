@@ -14,6 +14,7 @@ from sightline.session.leasing import Lane
 from sightline.session.model import Message, Request, SessionRecord, Usage
 from sightline.stores.memory.processes import Processes
 from sightline.tasks.model import TaskName, TaskRecord
+from sightline.tasks.monitoring import MonitorRecord
 from sightline.turn.commit import CommitResult
 
 __all__ = ["Key", "Question", "Row", "Session", "Stamp", "State"]
@@ -104,6 +105,7 @@ class Session(Struct):
     questions: dict[str, Question] = field(default_factory=dict)
     tasks: dict[str, TaskRecord] = field(default_factory=dict)
     """In the order in which they came to the session."""
+    monitors: dict[str, MonitorRecord] = field(default_factory=dict)
     lane: Lane = Lane()
 
     def open_requests(self) -> tuple[Request, ...]:

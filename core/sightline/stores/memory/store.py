@@ -71,6 +71,7 @@ from sightline.tasks.model import (
     TaskRecord,
     Transferred,
 )
+from sightline.tasks.monitoring import MonitorRecord
 from sightline.turn.commit import CommitResult, TurnCommit
 from sightline.turn.requests import Asked
 
@@ -464,3 +465,13 @@ class MemoryStore:
 
     async def purge_tasks(self, before: int, limit: int) -> int:
         return tasks.purge_tasks(self._state, before, limit)
+
+    async def put_monitor(self, record: MonitorRecord, *, then: Callable[[None], None]) -> None:
+        tasks.put_monitor(self._state, record)
+        then(None)
+
+    async def monitored_sessions(self) -> tuple[str, ...]:
+        return tuple(sorted(name for name, session in self._state.sessions.items() if session.monitors))
+
+    async def list_monitors(self, session_id: str) -> tuple[MonitorRecord, ...]:
+        return tasks.list_monitors(self._state, session_id, self.incarnation)

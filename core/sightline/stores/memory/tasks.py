@@ -20,15 +20,18 @@ from sightline.tasks.model import (
     TaskRecord,
     Transferred,
 )
+from sightline.tasks.monitoring import MonitorRecord, restored
 from sightline.tasks.rules import changed, checked, described, found_again, lost, new_record, transferred
 
 __all__ = [
     "change_task",
     "get_task",
+    "list_monitors",
     "list_tasks",
     "live_tasks_of_kind",
     "lose_tasks",
     "purge_tasks",
+    "put_monitor",
     "register_task",
     "remove_task",
     "transfer_tasks",
@@ -124,6 +127,16 @@ def purge_tasks(state: State, before: int, limit: int) -> int:
     for record in old:
         _forget(state, record.name)
     return len(old)
+
+
+def put_monitor(state: State, record: MonitorRecord) -> None:
+    state.session(record.session_id).monitors[record.monitor_id] = record
+
+
+def list_monitors(state: State, session_id: str, incarnation: int) -> tuple[MonitorRecord, ...]:
+    session = state.sessions.get(session_id)
+    monitors = {} if session is None else session.monitors
+    return tuple(restored(record, incarnation) for _, record in sorted(monitors.items()))
 
 
 def with_tasks(state: State, session: SessionState) -> SessionState:

@@ -485,3 +485,16 @@ DELETE FROM tasks WHERE generation IN (
     SELECT generation FROM tasks INDEXED BY tasks_ended
     WHERE completed_at_ms < :before ORDER BY completed_at_ms LIMIT :limit
 );
+
+-- name: put_monitor
+INSERT INTO monitors (session_id, monitor_id, record) VALUES (:session_id, :monitor_id, :record)
+ON CONFLICT DO UPDATE SET record = excluded.record;
+
+-- name: monitored_sessions
+SELECT DISTINCT session_id FROM monitors ORDER BY session_id;
+
+-- name: list_monitors
+SELECT record FROM monitors WHERE session_id = :session_id ORDER BY monitor_id;
+
+-- name: delete_monitors
+DELETE FROM monitors WHERE session_id = :session_id;

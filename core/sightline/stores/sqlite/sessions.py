@@ -119,6 +119,7 @@ def delete_session(db: Connection, session_id: str, now: int) -> None:
         "delete_requests",
         "delete_frames",
         "delete_tasks",
+        "delete_monitors",
         "delete_session",
     ):
         run(db, what, session_id=session_id)

@@ -92,6 +92,7 @@ from sightline.tasks.model import (
     TaskRecord,
     Transferred,
 )
+from sightline.tasks.monitoring import MonitorRecord
 from sightline.turn.commit import CommitResult, TurnCommit, stamp_hash
 from sightline.turn.requests import Asked
 
@@ -549,3 +550,12 @@ class SqliteStore:
 
     async def purge_tasks(self, before: int, limit: int) -> int:
         return await self._writer.submit(lambda db: tasks.purge_tasks(db, before, limit))
+
+    async def put_monitor(self, record: MonitorRecord, *, then: Callable[[None], None]) -> None:
+        await self._writer.submit(lambda db: tasks.put_monitor(db, record), then)
+
+    async def monitored_sessions(self) -> tuple[str, ...]:
+        return await self._read(tasks.monitored_sessions)
+
+    async def list_monitors(self, session_id: str) -> tuple[MonitorRecord, ...]:
+        return await self._read(tasks.list_monitors, session_id, self.incarnation)

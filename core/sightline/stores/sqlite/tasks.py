@@ -25,6 +25,7 @@ from sightline.tasks.model import (
     TaskRecord,
     Transferred,
 )
+from sightline.tasks.monitoring import MonitorRecord, restored
 from sightline.tasks.rules import (
     changed,
     checked,
@@ -38,11 +39,14 @@ from sightline.tasks.rules import (
 __all__ = [
     "change_task",
     "get_task",
+    "list_monitors",
     "list_tasks",
     "live_tasks_of_kind",
     "load_session",
     "lose_tasks",
+    "monitored_sessions",
     "purge_tasks",
+    "put_monitor",
     "register_task",
     "remove_task",
     "transfer_tasks",
@@ -148,6 +152,20 @@ def lose_tasks(db: Connection, incarnation: int, now: int) -> tuple[TaskRecord, 
 
 def purge_tasks(db: Connection, before: int, limit: int) -> int:
     return run(db, "purge_tasks", before=before, limit=limit).rowcount
+
+
+def put_monitor(db: Connection, record: MonitorRecord) -> None:
+    require_session(db, record.session_id)
+    run(db, "put_monitor", session_id=record.session_id, monitor_id=record.monitor_id, record=text(record))
+
+
+def monitored_sessions(db: Connection) -> tuple[str, ...]:
+    return tuple(row["session_id"] for row in run(db, "monitored_sessions"))
+
+
+def list_monitors(db: Connection, session_id: str, incarnation: int) -> tuple[MonitorRecord, ...]:
+    rows = run(db, "list_monitors", session_id=session_id)
+    return tuple(restored(decode(row["record"], MonitorRecord), incarnation) for row in rows)
 
 
 def load_session(db: Connection, session_id: str, newest: int) -> SessionState:

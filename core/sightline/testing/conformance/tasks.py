@@ -32,6 +32,7 @@ from sightline.tasks.model import (
     Transferred,
     Unfolding,
 )
+from sightline.tasks.monitoring import MonitorRecord, MonitorSpec
 from sightline.testing.conformance.steps import NOW, ignored, new_session, refused
 
 DONE = Ending(state="completed", summary="done")
@@ -413,6 +414,29 @@ async def tasks_that_ended_are_kept_for_a_while(store: KernelStore) -> None:
     assert await _listed(store) == ["c", "live"]
     assert await store.purge_tasks(NOW + 1_000_000, 9) == 1
     assert await _listed(store) == ["live"]
+
+
+async def monitors_are_kept_as_they_stand(store: KernelStore) -> None:
+    await new_session(store)
+    await new_session(store, "other")
+
+    async def put(name: str, session_id: str = "s", **facts: Any) -> MonitorRecord:
+        spec = MonitorSpec(id=name, command="true", env={"A": "b"}, timeout_ms=7)
+        record = MonitorRecord(session_id=session_id, spec=spec, incarnation=store.incarnation, **facts)
+        await store.put_monitor(record, then=ignored)
+        return record
+
+    assert (await store.list_monitors("s"), await store.list_monitors("nobody")) == ((), ())
+    second, first = await put("b"), await put("a")
+    theirs = await put("a", "other")
+    assert await store.list_monitors("s") == (first, second)
+    first = await put("a", state="failed", armed=True, exit_code=3, detail="boom")
+    assert await store.list_monitors("s") == (first, second)
+    assert await store.monitored_sessions() == ("other", "s")
+    await refused(SessionNotFound, put("a", "nobody"))
+    await store.delete_session("s", NOW, ignored)
+    await refused(SessionDeleted, put("a"))
+    assert (await store.list_monitors("s"), await store.list_monitors("other")) == ((), (theirs,))
 
 
 async def the_tasks_of_a_deleted_session_go_with_it(store: KernelStore) -> None:

@@ -18,3 +18,11 @@ CREATE INDEX tasks_live ON tasks (session_id, place) WHERE completed_at_ms IS NU
 CREATE INDEX tasks_live_by_kind ON tasks (kind, generation) WHERE completed_at_ms IS NULL;
 CREATE INDEX tasks_managed ON tasks (generation) WHERE completed_at_ms IS NULL AND flavour = 'managed';
 CREATE INDEX tasks_ended ON tasks (completed_at_ms) WHERE completed_at_ms IS NOT NULL;
+
+-- What sessions watch, and how each of it stands.
+CREATE TABLE monitors (
+    session_id TEXT NOT NULL,
+    monitor_id TEXT NOT NULL,
+    record TEXT NOT NULL,
+    PRIMARY KEY (session_id, monitor_id)
+) WITHOUT ROWID;
