@@ -252,7 +252,7 @@ class ProcessDesk:
             self._tell(result)
 
     def frame_switched(self, handle: RuntimeHandle) -> None:
-        """A session is in another frame, and does not see what was granted to the former one alone. Never raises."""
+        """A session is in another frame now, and does not see what only the former one was granted. Never raises."""
         for shown in handle.view.processes:
             self._news.doubtful(shown["process_id"])
 
