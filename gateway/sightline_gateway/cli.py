@@ -1,5 +1,5 @@
 """The command line: `serve`, `work`, `migrate` on this machine's store; `send`, `tail`, `sessions`, `queue`, `cancel`,
-`bench` against a gateway.
+`processes`, `process`, `bench` against a gateway.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. Failures are one line on stderr, never a traceback.
 """
@@ -7,12 +7,15 @@ Exit codes: 0 done, 1 failed, 2 wrong usage. Failures are one line on stderr, ne
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from typing import get_args
 
+from sightline.process.model import ProcessStatus
 from sightline.startup_errors import (
     StartupError,
 )
@@ -125,10 +128,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     cancel.add_argument("session", metavar="SESSION", type=_session_id, help="session id")
     which = cancel.add_mutually_exclusive_group()
-    which.add_argument("--batch", metavar="BATCH", type=_batch_id, help="a batch that no turn has taken")
+    which.add_argument("--batch", metavar="BATCH", type=_opaque_id("batch"), help="a batch that no turn has taken")
     which.add_argument("--turn", metavar="TURN", help="a turn")
     which.add_argument("--key", metavar="KEY", help="the work that was, or will be, sent under this idempotency key")
     cancel.add_argument("--reason", metavar="TEXT", help="why; shown to who watches")
+
+    processes = add(
+        "processes",
+        _client("processes", "remote_processes"),
+        "List processes, newest registration first",
+        "One a line: status, kind, id, what it is called, and how far it has come.",
+    )
+    processes.add_argument(
+        "--session", metavar="SESSION", type=_session_id, help="those that this session sees, by their ids"
+    )
+    processes.add_argument("--status", choices=get_args(ProcessStatus), help="only such as stand like this")
+    processes.add_argument(
+        "--limit", metavar="N", type=_whole(1_000_000), default=50, help="at most so many; default 50"
+    )
+    processes.add_argument("--json", action="store_true", help="print them as JSON, one a line")
+
+    process = add(
+        "process",
+        _client("process", "remote_processes"),
+        "Show a process and its log",
+        "With --follow the exit code is 0 when the process was completed, and 1 when it had another end.",
+    )
+    process.add_argument("process", metavar="PROCESS", type=_opaque_id("process"), help="process id")
+    process.add_argument("--follow", action="store_true", help="go on until it has ended, through restarts")
+    process.add_argument("--json", action="store_true", help="print the process and each event as one line of JSON")
 
     bench = add(
         "bench",
@@ -141,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--observers", metavar="N", type=_whole(10_000), default=16, help="of all of them; default 16")
     bench.add_argument("--seconds", metavar="S", type=_whole(86_400), default=10, help="how long; default 10")
     bench.add_argument("--json", action="store_true", help="print what was found as one line of JSON")
-    for command in (send, tail, sessions, queue, cancel, bench):
+    for command in (send, tail, sessions, queue, cancel, processes, process, bench):
         command.add_argument(
             "--url",
             metavar="URL",
@@ -161,10 +189,13 @@ def _session_id(text: str) -> str:
         raise argparse.ArgumentTypeError(error.detail) from None
 
 
-def _batch_id(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._~:@-]{1,200}", text):
-        raise argparse.ArgumentTypeError("is no batch id")
-    return text
+def _opaque_id(kind: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._~:@-]{1,200}", text):
+            raise argparse.ArgumentTypeError(f"is no {kind} id")
+        return text
+
+    return read
 
 
 def _whole(most: int) -> Callable[[str], int]:
@@ -204,11 +235,10 @@ def _migrate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _client(name: str) -> Callable[[argparse.Namespace], int]:
+def _client(name: str, module: str = "remote") -> Callable[[argparse.Namespace], int]:
     def run(arguments: argparse.Namespace) -> int:
-        from sightline_gateway import remote
-
-        return _against_a_gateway(getattr(remote, name), arguments)
+        commands = importlib.import_module(f"sightline_gateway.{module}")
+        return _against_a_gateway(getattr(commands, name), arguments)
 
     return run
 

@@ -19,9 +19,16 @@ from sightline.ids import SystemIds
 from sightline.observation.remote import check_frame
 
 __all__ = [
+    "FIRST_BACKOFF",
+    "MAX_BACKOFF",
+    "TIMEOUT",
     "RemoteError",
     "address_of",
+    "answer_of",
+    "call",
     "cancel",
+    "client_of",
+    "plain",
     "queue",
     "refused",
     "send",
@@ -30,12 +37,12 @@ __all__ = [
     "unreachable",
 ]
 
-_TIMEOUT = httpx.Timeout(10.0, read=90.0)
+TIMEOUT = httpx.Timeout(10.0, read=90.0)
 _STREAM_TIMEOUT = httpx.Timeout(10.0, read=45.0)
 """The server says something at least every 15 seconds."""
 _PAGE = 200
-_FIRST_BACKOFF = 0.5
-_MAX_BACKOFF = 10.0
+FIRST_BACKOFF = 0.5
+MAX_BACKOFF = 10.0
 _DELETED = "session_deleted"
 _CONTROL = dict.fromkeys([*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}")
 """A terminal obeys control characters, and what a session holds may come from anybody."""
@@ -53,25 +60,25 @@ class RemoteError(Exception):
 def send(arguments: argparse.Namespace) -> int:
     """Send a turn; print its batch id, or with --wait what became of it."""
     key = arguments.key or SystemIds().new()
-    with _client(arguments.url) as client:
+    with client_of(arguments.url) as client:
         path = f"/v1/sessions/{arguments.session}"
-        _call(client, "PUT", path, json={})
+        call(client, "PUT", path, json={})
         headers = {"Idempotency-Key": key}
         if arguments.wait:
             headers["Prefer"] = f"wait={arguments.wait}"
-        batch = _call(client, "POST", f"{path}/turns", json={"input": " ".join(arguments.text)}, headers=headers)
+        batch = call(client, "POST", f"{path}/turns", json={"input": " ".join(arguments.text)}, headers=headers)
         if not arguments.wait:
             print(batch["batch_id"])
             return 0
         if batch["state"] in ("pending", "claimed"):
             print(f"{batch['batch_id']} is {batch['state']}", file=sys.stderr)
             return 1
-        view = _call(client, "GET", f"{path}?messages=50")
+        view = call(client, "GET", f"{path}?messages=50")
         for message in view["read_view"]["messages"]:
             if message.get("turn_id") == batch.get("turn_id") and message["role"] == "assistant" and message["content"]:
-                print(_plain(message["content"]))
+                print(plain(message["content"]))
         if batch["state"] != "completed":
-            print(_plain(batch.get("error", {}).get("message", batch["state"])), file=sys.stderr)
+            print(plain(batch.get("error", {}).get("message", batch["state"])), file=sys.stderr)
             return 1
     return 0
 
@@ -79,12 +86,12 @@ def send(arguments: argparse.Namespace) -> int:
 def sessions(arguments: argparse.Namespace) -> int:
     """List sessions, page by page."""
     left, after = arguments.limit, None
-    with _client(arguments.url) as client:
+    with client_of(arguments.url) as client:
         while left > 0:
             query: dict[str, Any] = {"limit": min(left, _PAGE)}
             if after is not None:
                 query["after"] = after
-            page = _call(client, "GET", "/v1/sessions", params=query)
+            page = call(client, "GET", "/v1/sessions", params=query)
             for entry in page["sessions"]:
                 print(json.dumps(entry) if arguments.json else _line(entry))
             left -= len(page["sessions"])
@@ -97,13 +104,13 @@ def sessions(arguments: argparse.Namespace) -> int:
 def queue(arguments: argparse.Namespace) -> int:
     """List a session's open work, or with --all also what has ended, in order."""
     state = "all" if arguments.all else "pending"
-    with _client(arguments.url) as client:
+    with client_of(arguments.url) as client:
         path = f"/v1/sessions/{arguments.session}"
         if arguments.json or arguments.all:
-            entries = _call(client, "GET", f"{path}/queue", params={"state": state})["batches"]
+            entries = call(client, "GET", f"{path}/queue", params={"state": state})["batches"]
         else:
             # The observation's queue has the claimed ones too, in short.
-            entries = _call(client, "GET", path, params={"messages": 0})["queue"]
+            entries = call(client, "GET", path, params={"messages": 0})["queue"]
     for entry in entries:
         print(json.dumps(entry) if arguments.json else _work_line(entry))
     return 0
@@ -112,13 +119,13 @@ def queue(arguments: argparse.Namespace) -> int:
 def cancel(arguments: argparse.Namespace) -> int:
     """Ask for the end of a batch, of the work under a key, of a turn, or of the turn that runs."""
     path = f"/v1/sessions/{arguments.session}"
-    with _client(arguments.url) as client:
+    with client_of(arguments.url) as client:
         if arguments.batch:
-            print(_call(client, "DELETE", f"{path}/queue/{arguments.batch}")["state"])
+            print(call(client, "DELETE", f"{path}/queue/{arguments.batch}")["state"])
             return 0
         body = {"turn_id": arguments.turn, "idempotency_key": arguments.key, "reason": arguments.reason}
         given = {name: value for name, value in body.items() if value is not None}
-        print(_call(client, "POST", f"{path}/cancel", json=given)["state"])
+        print(call(client, "POST", f"{path}/cancel", json=given)["state"])
     return 0
 
 
@@ -134,12 +141,12 @@ def _work_line(entry: dict[str, Any]) -> str:
     else:
         shown = entry["preview"] or entry["kind"]
     first, *more = shown.splitlines() or [""]
-    return f"{entry['state']:<9} {entry['batch_id']}  {_plain(first)}{' …' if more else ''}".rstrip()
+    return f"{entry['state']:<9} {entry['batch_id']}  {plain(first)}{' …' if more else ''}".rstrip()
 
 
 def _line(entry: dict[str, Any]) -> str:
     when = datetime.fromtimestamp(entry["updated_at_ms"] / 1000, UTC).astimezone()
-    return f"{when:%Y-%m-%d %H:%M:%S}  {entry['status']:<8} {entry['session_id']}  {_plain(entry['title'])}".rstrip()
+    return f"{when:%Y-%m-%d %H:%M:%S}  {entry['status']:<8} {entry['session_id']}  {plain(entry['title'])}".rstrip()
 
 
 def tail(arguments: argparse.Namespace) -> int:
@@ -166,7 +173,7 @@ class _Watch:
         self._show = _print_json if arguments.json else _Transcript().show
         self._ids = SystemIds()
         self._connected = False
-        self._backoff = _FIRST_BACKOFF
+        self._backoff = FIRST_BACKOFF
 
     async def once(self, client: httpx.AsyncClient) -> float | None:
         """Show what one connection brings: the seconds to wait before the next, none when the session is gone.
@@ -174,7 +181,7 @@ class _Watch:
         Raises RemoteError when there is no sense in another try, and for a gateway that was never reached.
         """
         pause = self._backoff * self._ids.uniform()
-        self._backoff = min(_MAX_BACKOFF, self._backoff * 2)
+        self._backoff = min(MAX_BACKOFF, self._backoff * 2)
         try:
             async with aclosing(_frames(client, self._session, self._cursor)) as frames:
                 async for frame in frames:
@@ -199,7 +206,7 @@ class _Watch:
         self._connected = True
         self._cursor = frame.get("cursor", self._cursor)
         if frame["type"] == "caught_up":
-            self._backoff = _FIRST_BACKOFF
+            self._backoff = FIRST_BACKOFF
 
 
 async def _frames(client: httpx.AsyncClient, session: str, cursor: str | None) -> AsyncGenerator[dict[str, Any]]:
@@ -286,20 +293,20 @@ class _Transcript:
                 print("— that attempt is taken back —")
             case "tool_call_started":
                 self._end_line()
-                print(f"· {_plain(event['name'])} {json.dumps(event['args'])}")
+                print(f"· {plain(event['name'])} {json.dumps(event['args'])}")
 
     def _asked(self, requests: list[dict[str, Any]]) -> None:
         for request in requests:
             self._end_line()
             options = " ".join(json.dumps(option, ensure_ascii=False) for option in request.get("options", ()))
-            print(f"? {_plain(request['prompt'])}{' ' if options else ''}{_plain(options)} — {request['request_id']}")
+            print(f"? {plain(request['prompt'])}{' ' if options else ''}{plain(options)} — {request['request_id']}")
 
     def _live_input(self, messages: list[dict[str, Any]]) -> None:
         for message in messages:
-            print(f"> {_plain(message['content'])}")
+            print(f"> {plain(message['content'])}")
 
     def _message(self, message: dict[str, Any]) -> None:
-        content = _plain(message["content"])
+        content = plain(message["content"])
         if content:
             print(f"> {content}" if message["role"] == "user" else content)
         if "status" in message:
@@ -307,7 +314,7 @@ class _Transcript:
 
     def _delta(self, text: str) -> None:
         if text:
-            print(_plain(text), end="")
+            print(plain(text), end="")
             self._streaming = True
 
     def _end_line(self) -> None:
@@ -318,20 +325,21 @@ class _Transcript:
 
 def _why(outcome: dict[str, Any]) -> str:
     reason = outcome.get("error", {}).get("message") or outcome.get("reason") or ""
-    return f": {_plain(reason)}" if reason else ""
+    return f": {plain(reason)}" if reason else ""
 
 
 def _print_json(frame: dict[str, Any]) -> None:
     print(json.dumps(frame, ensure_ascii=False), flush=True)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The text as it may be shown on a terminal."""
     return text.translate(_CONTROL)
 
 
-def _client(url: str) -> httpx.Client:
-    return httpx.Client(base_url=address_of(url), timeout=_TIMEOUT, trust_env=False)
+def client_of(url: str) -> httpx.Client:
+    """A client of the gateway at that address. Raises RemoteError when it can be none."""
+    return httpx.Client(base_url=address_of(url), timeout=TIMEOUT, trust_env=False)
 
 
 def address_of(url: str) -> httpx.URL:
@@ -345,17 +353,23 @@ def address_of(url: str) -> httpx.URL:
     return parsed
 
 
-def _call(client: httpx.Client, method: str, path: str, **request: Any) -> Any:
+def call(client: httpx.Client, method: str, path: str, **request: Any) -> Any:
+    """What the gateway answers. Raises RemoteError."""
     try:
         response = client.request(method, path, **request)
     except httpx.HTTPError as error:
         raise unreachable(client.base_url, error) from None
+    return answer_of(response)
+
+
+def answer_of(response: httpx.Response) -> Any:
+    """The JSON of a good answer. Raises RemoteError for any other."""
     if not response.is_success:
         raise refused(response)
     try:
         return response.json()
     except ValueError:
-        raise RemoteError(f"what answers at {client.base_url} is not a gateway") from None
+        raise RemoteError(f"what answers at {response.url} is not a gateway") from None
 
 
 def unreachable(url: httpx.URL, error: httpx.HTTPError) -> RemoteError:

@@ -28,6 +28,8 @@ FLAGS = {
     "sessions": {"--limit", "--json", "--url"},
     "queue": {"--all", "--json", "--url"},
     "cancel": {"--batch", "--turn", "--key", "--reason", "--url"},
+    "processes": {"--session", "--status", "--limit", "--json", "--url"},
+    "process": {"--follow", "--json", "--url"},
     "bench": {"--sessions", "--observers", "--seconds", "--json", "--url"},
 }
 
@@ -121,7 +123,7 @@ def test_the_command_line_lists_its_commands(typed: Prompt) -> None:
     assert (helped.code, nothing.code) == (0, 2)
     assert helped.out == nothing.out
     for verb in FLAGS:
-        assert re.search(rf"^ +{verb} +[A-Z]", helped.out, re.MULTILINE), verb
+        assert re.search(rf"^ +{verb}\s+[A-Z]", helped.out, re.MULTILINE), verb
 
 
 def test_the_command_line_knows_its_version(typed: Prompt) -> None:
@@ -493,6 +495,91 @@ def test_a_watch_ends_quietly_when_it_is_interrupted_or_nobody_reads_it(tmp_path
         assert process.wait(20) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+# processes
+
+
+def external(server: Server, name: str, **body: object) -> None:
+    server.json("POST", "/v1/processes", {"kind": "external", "process_id": name, **body})
+
+
+def report(server: Server, name: str, verb: str, **body: object) -> None:
+    server.json("POST", f"/v1/processes/{name}/{verb}", body)
+
+
+def test_processes_are_listed(typed: Prompt, server: Server) -> None:
+    server.json("PUT", "/v1/sessions/lister", {})
+    external(server, "one", session_id="lister", descriptor={"label": "the one\x1b[2J"})
+    external(server, "two", session_id="lister", input={"name": "print"})
+    external(server, "three")
+    report(server, "one", "events", event_type="progress", payload={"done": 1})
+    report(server, "one", "cancel")
+    report(server, "two", "complete", output=2)
+
+    everything = typed("processes", url=server.url)
+    seen = typed("processes", "--session", "lister", url=server.url)
+
+    assert everything.out.splitlines()[:3] == [
+        "running    external     three",
+        "completed  external     two  print",
+        'cancelling external     one  {"done": 1}',
+    ]
+    assert seen.out.splitlines() == [
+        'cancelling external     one  the one�[2J  {"done": 1}',
+        "completed  external     two  print",
+    ]
+    ended = typed("processes", "--status", "completed", "--json", "--limit", "1", url=server.url)
+    assert [json.loads(text)["process_id"] for text in ended.out.splitlines()] == ["two"]
+    ended = typed("processes", "--session", "lister", "--status", "completed", url=server.url)
+    assert ended.out.splitlines() == ["completed  external     two  print"]
+
+
+def test_a_process_is_shown_with_its_log(typed: Prompt, server: Server) -> None:
+    external(server, "shown")
+    report(server, "shown", "events", event_type="progress", payload={"text": "x" * 500})
+
+    running = typed("process", "shown", url=server.url)
+    report(server, "shown", "fail", code="no_paper", message="the printer is empty")
+    ended = typed("process", "shown", url=server.url)
+    as_json = typed("process", "shown", "--json", url=server.url)
+
+    assert running.code == 0
+    first, second, event = running.out.splitlines()
+    assert first.startswith("running    external     shown")
+    assert re.fullmatch(r"begun \d{4}-\d\d-\d\d \d\d:\d\d:\d\d, externally_owned, attempts: 0", second)
+    assert re.fullmatch(r"    1 \S+ \S+ progress .{200}…", event)
+    assert (ended.code, ended.out.splitlines()[-1]) == (0, "failed: no_paper: the printer is empty")
+    record, *events = map(json.loads, as_json.out.splitlines())
+    assert (record["process_id"], [each["sequence"] for each in events]) == ("shown", [1, 2])
+    assert typed("process", "nobody", url=server.url).err.startswith("sightline: process_not_found: ")
+    assert typed("process", "no/body", url=server.url).code == 2
+
+
+def test_a_process_is_followed_over_a_restart_until_it_has_ended(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        external(server, "p")
+        report(server, "p", "events", event_type="progress", payload=1)
+        with subprocess.Popen(
+            [*SIGHTLINE, "process", "p", "--follow"],
+            env=clean_environment(SIGHTLINE_URL=server.url, PYTHONUNBUFFERED="1"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as follower:
+            try:
+                assert [line(follower.stdout).split()[-2:] for _ in range(3)][2] == ["progress", "1"]
+                server.process.kill()
+                server.ended()
+                assert "asking again" in line(follower.stderr)
+                with serving(tmp_path, port=server.port) as again:
+                    report(again, "p", "events", event_type="progress", payload=2)
+                    report(again, "p", "complete", output="done")
+                    out, _ = follower.communicate(timeout=30)
+                    assert (follower.returncode, out.splitlines()[-1]) == (0, 'completed: "done"')
+                    assert [text.split()[0] for text in out.splitlines()[:-1]] == ["2", "3"]
+            finally:
+                follower.kill()
 
 
 # migrate

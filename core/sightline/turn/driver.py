@@ -468,6 +468,8 @@ class TurnDriver:
                 changes = command_ended(commit, batches, result)
             handle.publish(self._clock.now_ms(), changes)
             handle.settle_batches(batches)
+            if self._processes is not None and (commit.frame is not None or commit.reset):
+                self._processes.frame_switched(handle)
 
         # After an unknown outcome the stamp makes it safe to try again.
         where = f"session {handle.session_id}: commit of turn {commit.turn_id}"

@@ -251,6 +251,11 @@ class ProcessDesk:
         for result in ended.cancelled:
             self._tell(result)
 
+    def frame_switched(self, handle: RuntimeHandle) -> None:
+        """A session is in another frame now, and does not see what was granted to the former one alone. Never raises."""
+        for shown in handle.view.processes:
+            self._news.doubtful(shown["process_id"])
+
     def session_deleted(self, session_id: str, ended: GrantsEnded) -> None:
         """A session was deleted, and its processes were taken from it in the store. Neither waits nor raises."""
         for result in ended.cancelled:

@@ -38,6 +38,7 @@ from sightline.process.worker import ProcessWorker, WorkerLimits
 from sightline.queue.model import Claim
 from sightline.turn.agent import NewProcess
 from sightline.turn.process_desk import ProcessDesk
+from sightline.turn.rules import process_id_of
 
 __all__ = ["ProcessHost", "TurnProcesses"]
 
@@ -217,7 +218,7 @@ class TurnProcesses:
         session_id, turn_id = self._claim.session_id, self._claim.turn_id
         owner = ProcessScope(session_id)
         registration = registration_of(
-            f"{turn_id}.{new.key}",
+            process_id_of(turn_id, new.key),
             new.kind,
             new.input,
             owner=owner,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,11 +28,13 @@ __all__ = [
     "follow_up_turn",
     "frame_after",
     "gave_up",
+    "process_id_of",
     "user_messages",
 ]
 
 GAVE_UP = "engine_gave_up"
 _FOLLOW_UP = ":agent-frame:"
+_FIT_FOR_URLS = re.compile(r"[A-Za-z0-9._:@-]{1,80}", re.ASCII)
 
 
 def early_outcome(claim: Claim, max_attempts: int) -> Outcome | None:
@@ -46,6 +50,13 @@ def early_outcome(claim: Claim, max_attempts: int) -> Outcome | None:
 def gave_up(outcome: Outcome) -> bool:
     """Whether the turn ended without another attempt; then the claim that ended it is not counted as one."""
     return not isinstance(outcome.error, UnsetType) and outcome.error.code == GAVE_UP
+
+
+def process_id_of(turn_id: str, key: str) -> str:
+    """The id of the process that a turn starts under a key, fit for URLs whatever the key."""
+    if not _FIT_FOR_URLS.fullmatch(key):
+        key = f"~{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()[:40]}"
+    return f"{turn_id}.{key}"
 
 
 def user_messages(

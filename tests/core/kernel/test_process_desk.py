@@ -263,6 +263,23 @@ async def test_a_deleted_session_says_what_became_of_its_processes_and_those_end
             await world.kernel.processes.handles_of("nowhere")
 
 
+async def test_a_new_frame_does_not_see_what_only_the_former_saw() -> None:
+    async with running(Puppet()) as world:
+        watched = await watch(world)
+        frame = ProcessScope("s", (await world.view()).read_view.agent_frame_id)
+        await begin(world, "a", frame)
+        await begin(world, "b", HERE)
+        puppet = world.kernel._agent
+        assert isinstance(puppet, Puppet)
+        await world.send("go")
+        await puppet.does(lambda turn: turn.continue_as([("user", "go on")]))
+        await puppet.ends()
+        assert (await world.view()).read_view.agent_frame_id != frame.agent_frame_id
+        assert [shown["id"] for shown in (await world.view()).processes] == ["b"]
+        assert told(watched) == ["started", "started", "revoked"]
+        await in_step(world, "s")
+
+
 # Waiting
 
 

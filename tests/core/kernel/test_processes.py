@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,20 @@ async def test_a_later_attempt_of_a_turn_finds_the_process_it_started() -> None:
         assert len(stand.turns) == 2
         assert (await world.store.list_processes(limit=9, after=None)).processes[0].process_id == process.process_id
         assert len((await world.store.list_processes(limit=9, after=None)).processes) == 1
+
+
+@pytest.mark.parametrize("key", ["my/key", "", "ä b", "x" * 300, "\ud800", "~"])
+async def test_any_key_gives_a_process_that_urls_can_name(key: str) -> None:
+    work, ids = Work(), list[str]()
+
+    async def agent(turn: Turn) -> None:
+        ids.extend([await turn.start_process("work", key=key), await turn.start_process("work", key=key)])
+
+    async with running(agent, functions=work.functions) as world:
+        await world.send("go")
+        assert len(ids) == 2
+        assert ids[0] == ids[1]
+        assert re.fullmatch(r"[A-Za-z0-9._~:@-]{1,200}", ids[0])
 
 
 async def test_a_key_that_came_with_other_content_is_refused() -> None:
