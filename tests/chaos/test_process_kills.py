@@ -85,8 +85,10 @@ async def end_orphans(client: httpx.AsyncClient, process_ids: Iterable[str]) -> 
                 os.killpg(event["payload"]["pid"], signal.SIGKILL)
 
 
-async def has_begun(client: httpx.AsyncClient, process_id: str) -> bool:
-    return (await record(client, process_id)).get("last_sequence", 0) > 0
+async def has_begun(client: httpx.AsyncClient, process_id: str) -> None:
+    """Return once it has logged something."""
+    answer = await client.get(f"/v1/processes/{process_id}/events?limit=1&wait=20")
+    assert answer.json()["events"]
 
 
 async def ended(client: httpx.AsyncClient, process_id: str) -> dict[str, Any]:
@@ -109,8 +111,7 @@ async def test_each_process_comes_to_the_end_it_was_promised(tmp_path: Path, pyt
             counting = list(await asyncio.gather(*(spawn(client, number, steps) for number in range(count))))
             async with asyncio.timeout(30):
                 for process_id in (*bound, *counting):
-                    while not await has_begun(client, process_id):
-                        await asyncio.sleep(0.02)
+                    await has_begun(client, process_id)
             for process_id in (*bound, *counting):
                 assert (await record(client, process_id))["status"] == "running"
             untouched = [await record(client, process_id) for process_id in outside]
