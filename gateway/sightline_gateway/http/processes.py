@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from sightline.errors import Draining, SightlineError
 from sightline.kernel import Kernel
-from sightline.process.kinds import COMMAND, registration_of
+from sightline.process.kinds import COMMAND, descriptor_of, registration_of
 from sightline.process.model import (
     Appended,
     AwaitOutput,
@@ -155,17 +155,20 @@ async def register(call: Call) -> Answer:
     _check(call, body)
     if kernel.draining:
         raise Draining
+    process_id = body.process_id or kernel.ids.new()
     owner: ProcessScope | UnsetType = UNSET
     grants: tuple[NewGrant, ...] = ()
     if body.session_id is not None:
         owner = ProcessScope(body.session_id, body.agent_frame_id or "")
-        descriptor = {"kind": body.kind} if body.descriptor is None else body.descriptor
+        descriptor = body.descriptor
+        if descriptor is None:
+            descriptor = descriptor_of(process_id, body.kind, body.input)
         grants = (NewGrant(scope=owner, descriptor=descriptor),)
     wake: ProcessScope | UnsetType = UNSET
     if body.wake is not None:
         wake = ProcessScope(body.wake.target_session_id, body.wake.agent_frame_id or "")
     registration = registration_of(
-        body.process_id or kernel.ids.new(),
+        process_id,
         body.kind,
         body.input,
         owner=owner,

@@ -23,6 +23,7 @@ from sightline.errors import (
 )
 from sightline.observation.fold import fold
 from sightline.observation.model import shown_process
+from sightline.process.appending import ending
 from sightline.process.functions import Functions, RunningProcess, function_registration
 from sightline.process.model import (
     CancelledOutput,
@@ -34,6 +35,7 @@ from sightline.process.model import (
     Registration,
     SuccessOutput,
 )
+from sightline.session.model import NewSession
 from sightline.testing.clock import settled
 from sightline.testing.conformance.process_steps import HERE, NOTE, external
 from tests.core.worlds import Puppet, Watched, World, running, watch
@@ -367,6 +369,17 @@ async def test_what_was_not_done_is_not_told() -> None:
                 await write(world)
         await world.clock.run_for(2.0)
         assert (told(here), told(there)) == (["started"], [])
+
+
+async def test_a_session_that_is_read_later_is_not_told_what_was_before() -> None:
+    async with running(None) as world:
+        held = world.faults.hold("grants_of_process")
+        await world.store.create_session(NewSession(session_id="t"), 0, lambda _: None)
+        await begin(world, "p", THERE)  # that it began is told when it is known who sees it
+        output = SuccessOutput(value="done in another program")
+        await world.store.append_event("p", ending("p", output), now=0, then=lambda _: None)
+        held.open()
+        await in_step(world, "t")
 
 
 async def test_the_cursor_that_shows_a_write_waits_for_the_store() -> None:

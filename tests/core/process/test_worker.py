@@ -50,9 +50,7 @@ async def test_what_nobody_runs_is_run_once_and_its_end_is_logged(make: MakeStor
 
 
 @pytest.mark.parametrize(("make", "times"), [(memory, 1_000), (sqlite, 200)])
-async def test_two_workers_and_one_process_make_one_run_as_often_as_they_try(
-    make: MakeStore, times: int, tmp_path: Path
-) -> None:
+async def test_two_workers_and_one_process_make_one_run(make: MakeStore, times: int, tmp_path: Path) -> None:
     names = [f"p{number:03}" for number in range(times)]
     async with working(make, tmp_path) as place:
         other = Engines()
