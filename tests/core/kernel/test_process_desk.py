@@ -238,6 +238,23 @@ async def test_everything_of_a_session_is_asked_to_end() -> None:
         await in_step(world, *BOTH)
 
 
+async def test_what_leaves_or_ends_while_all_are_asked_to_end_is_passed_by() -> None:
+    async with running(None, session_ids=BOTH) as world:
+        processes = world.kernel.processes
+        for process_id in ("a", "b", "c", "d"):
+            await begin(world, process_id)
+        gate = world.faults.hold("append_event")
+        asking = asyncio.create_task(processes.cancel_all("s"))
+        await gate.reached.wait()
+        await processes.transfer(HERE, THERE, ["b"])
+        await processes.complete("c")
+        gate.open()
+        assert [record.process_id for record in await asking] == ["a", "d"]
+        assert [(await processes.get(name)).cancel_requested for name in ("a", "b", "c", "d")] == [
+            *(True, False, False, True)
+        ]
+
+
 async def test_what_is_not_kept_is_taken_away_and_ends_where_nobody_else_sees_it() -> None:
     async with running(None, session_ids=BOTH) as world:
         processes = world.kernel.processes
