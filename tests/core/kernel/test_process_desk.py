@@ -416,6 +416,16 @@ async def test_the_cursor_that_shows_a_write_waits_for_the_store() -> None:
         assert told(here) == ["started", "revoked"]
 
 
+async def test_news_that_cannot_be_told_for_a_fault_of_ours_keeps_no_other_from_being_told() -> None:
+    async with running(None) as world:
+        watched = await watch(world)
+        world.faults.fail_before("grants_of_process", error=RuntimeError("a bug"))
+        await begin(world, "a")
+        await begin(world, "b")
+        await world.kernel.processes.shown_through("s", ["a", "b"])
+        assert [event.data.process_ids for event in watched.events] == [("b",)]  # type: ignore[union-attr]
+
+
 # All of it
 
 
