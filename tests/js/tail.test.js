@@ -109,12 +109,15 @@ test("a portion is a number of a number; all else is no bar", () => {
   }
 });
 
-test("work is called by its label, else by what it is", () => {
-  const summary = { process_id: "p1", status: "running", descriptor: { kind: "function", label: "count" } };
-  assert.deepEqual(processItem(summary), { sort: "process", id: "p1", name: "count", kind: "function", state: "running", progress: undefined });
-  assert.equal(processItem({ process_id: "p1", status: "running" }).name, "process");
-  assert.equal(processItem({ process_id: "p1", status: "running", kind: "command", label: null }).name, "command");
-  assert.deepEqual(taskItem({ task_id: "t", kind: "monitor", state: "waiting" }).name, "t");
+test("work is called by its label, and is stopping once somebody wants its end", () => {
+  const summary = { process_id: "p1", status: "running", kind: "function", label: "count", cancel_requested: false, descriptor: {} };
+  const item = { sort: "process", id: "p1", name: "count", kind: "function", state: "running", progress: undefined };
+  assert.deepEqual(processItem(summary), item);
+  assert.equal(processItem({ ...summary, cancel_requested: true }).state, "stopping");
+  assert.equal(processItem({ ...summary, cancel_requested: true, status: "cancelled" }).state, "cancelled");
+  const task = { task_id: "t", kind: "monitor", state: "waiting", progress: "half" };
+  assert.deepEqual(taskItem(task), { sort: "task", id: "t", name: "t", kind: "monitor", state: "waiting", progress: "half" });
+  assert.equal(taskItem({ ...task, state: "cancel_requested" }).state, "stopping");
 });
 
 test("a line of a log is one line, and not longer than a few", () => {
