@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { ProblemError } from "../../web/client/problems.js";
 import { Tail } from "../../web/console/tail.js";
-import { portionOf, processItem, taskItem } from "../../web/console/work.js";
+import { portionOf, processItem, saidIn, taskItem } from "../../web/console/work.js";
 import { compact } from "../../web/console/words.js";
 import { fakeHost, settled } from "./fakes.js";
 
@@ -125,4 +125,12 @@ test("a line of a log is one line, and not longer than a few", () => {
   assert.equal(compact("one\n  two\n"), "one ⏎ two");
   assert.equal(compact(null), "");
   assert.equal(compact("x".repeat(1000)).length, 400);
+});
+
+test("what a command wrote is shown as it wrote it", () => {
+  const output = (payload) => saidIn({ event_type: "output", payload });
+  assert.deepEqual(output({ stream: "stderr", text: "a\n  b\n" }), ["stderr", "a\n  b"]);
+  assert.deepEqual(output({ text: "a" }), ["output", '{"text":"a"}']);
+  assert.deepEqual(output(null), ["output", ""]);
+  assert.deepEqual(saidIn({ event_type: "progress", payload: { done: 1 } }), ["progress", '{"done":1}']);
 });

@@ -230,14 +230,26 @@ function button(word, item, act) {
 }
 
 /** @param {import("../client/types.js").ProcessEvent} event */
-function logLine({ sequence, event_type, payload, occurred_at_ms }) {
+function logLine(event) {
+  const [word, text] = saidIn(event);
   return element(
     "li",
-    { "data-sequence": sequence },
-    element("time", { datetime: new Date(occurred_at_ms).toISOString() }, clock(occurred_at_ms)),
-    element("span", { class: "event-type" }, event_type),
-    element("span", { class: "payload" }, compact(payload)),
+    { "data-sequence": event.sequence },
+    element("time", { datetime: new Date(event.occurred_at_ms).toISOString() }, clock(event.occurred_at_ms)),
+    element("span", { class: "event-type" }, word),
+    element("span", { class: "payload" }, text),
   );
+}
+
+/**
+ * What a line of the log says: of a command, what it wrote, as it wrote it.
+ *
+ * @param {Pick<import("../client/types.js").ProcessEvent, "event_type" | "payload">} event
+ * @returns {[word: string, text: string]}
+ */
+export function saidIn({ event_type, payload }) {
+  const isOutput = event_type === "output" && typeof payload?.text === "string" && typeof payload?.stream === "string";
+  return isOutput ? [payload.stream, payload.text.replace(/\n$/, "")] : [event_type, compact(payload)];
 }
 
 /**
