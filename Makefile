@@ -1,12 +1,13 @@
 # A machine with Python 3.11 or newer and make is enough: everything else is installed into .venv, once per change of
-# pyproject.toml. Settings from outside: ARGS (passed on), PYTHON and CHROMIUM (executables), CI=true (a missing Node or
-# Chromium is a failure, not a skip).
+# pyproject.toml. Settings from outside: ARGS (passed on), JOBS (processes that share Python's tests; 0 for none but the
+# one), PYTHON and CHROMIUM (executables), CI=true (a missing Node or Chromium is a failure, not a skip).
 
 VENV := .venv
 BIN := $(VENV)/bin
 TYPESCRIPT := 5.9.3
 JS := $(VENV)/js/typescript-$(TYPESCRIPT)
 TSC := $(JS)/node_modules/.bin/tsc
+JOBS ?= 2
 JS_TESTS = $(shell find tests/js -name '*.test.js' -o -name '*.test.mjs')
 
 # Says why a step is skipped; under CI=true that is a failure.
@@ -29,7 +30,7 @@ serve: $(VENV)/for-serve ## start on 127.0.0.1:8700 with SQLite and the demo age
 test: test-python test-js ## run every test
 
 test-python: $(VENV)/for-test ## run Python's tests, the browser's among them (ARGS="-k fold")
-	@CHROMIUM=$$(sh .ci/find-chromium) && export CHROMIUM && exec $(BIN)/pytest $(ARGS)
+	@CHROMIUM=$$(sh .ci/find-chromium) && export CHROMIUM && exec $(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-js: ## run JavaScript's tests
 	@if [ -z "$(JS_TESTS)" ]; then echo "tests/js holds no tests"; exit 1; \

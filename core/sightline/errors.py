@@ -12,7 +12,8 @@ SightlineError
  │    ├── RequestNotFound
  │    ├── AttachmentNotFound
  │    ├── ProcessNotFound
- │    └── ProcessValueNotFound
+ │    ├── ProcessValueNotFound
+ │    └── TaskNotFound
  ├── SessionDeleted             the id is fenced for good
  ├── Conflict
  │    ├── SessionExists
@@ -27,8 +28,11 @@ SightlineError
  │    │    └── ProcessNotYours  its end is for somebody else to tell
  │    ├── ProcessTerminal       it has ended already, and otherwise
  │    ├── ProcessLeaseLost      somebody else may run the process now
- │    └── HandleNotVisible      the process is not granted to whoever asks
- │         └── HandleNotGranted  and so is not theirs to hand over
+ │    ├── HandleNotVisible      the process is not granted to whoever asks
+ │    │    ├── HandleNotGranted  and so is not theirs to hand over
+ │    │    └── TaskNotVisible    it is no live task and no live async handle of whoever asks
+ │    ├── TaskConflict          a live task has the id already, or does not go by what others say
+ │    └── TasksUnavailable      nobody does background work here
  ├── CommandFailed              a session command was carried out, to a bad end
  ├── StoreCommitFailed          the session has no store that could accept work
  ├── InvalidFrame               what came from another process is not what the wire says
@@ -37,6 +41,7 @@ SightlineError
  │    └── SubscriptionClosed    the session, or its handle, is gone
  ├── Unavailable                try again later; always says when
  │    ├── QueueFull
+ │    ├── TooManyTasks
  │    ├── Draining
  │    └── StoreUnavailable
  └── StartupError               in `startup_errors`: the process cannot begin its work
@@ -84,6 +89,11 @@ __all__ = [
     "SubscriberLagged",
     "SubscriptionClosed",
     "SubscriptionEnded",
+    "TaskConflict",
+    "TaskNotFound",
+    "TaskNotVisible",
+    "TasksUnavailable",
+    "TooManyTasks",
     "TurnCommitConflict",
     "Unavailable",
     "WrongSessionCursor",
@@ -229,6 +239,17 @@ class ProcessNotFound(NotFound):
         return f"there is no process {self.process_id!r}"
 
 
+class TaskNotFound(NotFound):
+    code = "task_not_found"
+
+    def __init__(self, task: str) -> None:
+        super().__init__(task)
+        self.task = task
+
+    def __str__(self) -> str:
+        return f"there is no {self.task}"
+
+
 class SessionDeleted(SightlineError):
     """The session was deleted; its id is fenced and never means another session."""
 
@@ -275,14 +296,15 @@ class BatchNotCancellable(Conflict):
 
 
 class AlreadyAnswered(Conflict):
-    """The first answer counts."""
+    """The first answer counts. `answer` is that one, as JSON: whoever never heard that it was taken knows it again."""
 
     code = "already_answered"
 
-    def __init__(self, session_id: str, request_id: str) -> None:
-        super().__init__(session_id, request_id)
+    def __init__(self, session_id: str, request_id: str, answer: str) -> None:
+        super().__init__(session_id, request_id, answer)
         self.session_id = session_id
         self.request_id = request_id
+        self.answer = answer
 
     def __str__(self) -> str:
         return f"request {self.request_id!r} of session {self.session_id!r} was answered already"
@@ -420,6 +442,35 @@ class HandleNotGranted(HandleNotVisible):
     code = "handle_not_granted"
 
 
+class TaskNotVisible(HandleNotVisible):
+    def __str__(self) -> str:
+        return f"{self.process_id!r} is no live task and no live handle of session {self.session_id!r}"
+
+
+class TaskConflict(Conflict):
+    """`reason` says what is in the way. Nothing of the same request was done."""
+
+    code = "task_conflict"
+
+    def __init__(self, session_id: str, task_id: str, reason: str = "is live already") -> None:
+        super().__init__(session_id, task_id, reason)
+        self.session_id = session_id
+        self.task_id = task_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"task {self.task_id!r} of session {self.session_id!r} {self.reason}"
+
+
+class TasksUnavailable(Conflict):
+    """Tasks that others do can be listed here, but work of one's own cannot be done here."""
+
+    code = "tasks_unavailable"
+
+    def __str__(self) -> str:
+        return "this runtime does no background work"
+
+
 class CommandFailed(SightlineError):
     """A session command that could not be done. `reason` is one of the `session_command_*` codes."""
 
@@ -518,6 +569,20 @@ class QueueFull(Unavailable):
 
     def __str__(self) -> str:
         return f"session {self.session_id!r} holds {self.limit} open batches already"
+
+
+class TooManyTasks(Unavailable):
+    """`limit` is the largest number of live tasks a session may list."""
+
+    code = "too_many_tasks"
+
+    def __init__(self, session_id: str, limit: int) -> None:
+        super().__init__(session_id, limit)
+        self.session_id = session_id
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} lists {self.limit} live tasks already"
 
 
 class Draining(Unavailable):

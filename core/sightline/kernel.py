@@ -16,11 +16,12 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from sightline.agents.engines.command import MOST_OUTPUT
 from sightline.agents.engines.standard import standard_engines
 from sightline.clock import Clock, SystemClock, within
-from sightline.errors import CommandFailed, Draining, InvalidInput, SessionDeleted, SightlineError
+from sightline.errors import CommandFailed, Draining, InvalidInput, SessionDeleted
+from sightline.housekeeping import Housekeeping
 from sightline.ids import Ids, SystemIds
+from sightline.limits import Limits
 from sightline.observation.cursor import Cursor, parse_for_session
 from sightline.observation.events import Event
 from sightline.observation.handle import RuntimeHandle
@@ -37,7 +38,15 @@ from sightline.process.model import GrantsEnded
 from sightline.process.port import ProcessRegistry, ProcessStore
 from sightline.process.worker import WorkerLimits
 from sightline.queue.materializing import command_source_key
-from sightline.queue.model import Batch, Cancellation, CommandPayload, Draft, Receipt, SessionCommand
+from sightline.queue.model import (
+    Batch,
+    Cancellation,
+    CommandPayload,
+    Draft,
+    Receipt,
+    RefreshToolSurface,
+    SessionCommand,
+)
 from sightline.queue.rules import check_draft
 from sightline.queue.runner import QueuedWorkPoke, QueuedWorkRunner
 from sightline.session.model import (
@@ -56,26 +65,27 @@ from sightline.session.model import (
 from sightline.session.port import AttachmentStore
 from sightline.stores.memory import MemoryAttachments, MemoryStore
 from sightline.stores.replay_memory import MemoryReplayStore
+from sightline.tasks.port import TaskStore
 from sightline.turn.agent import Agent
+from sightline.turn.background import TurnTasks
 from sightline.turn.children import count_child
 from sightline.turn.commands import ToolSource
 from sightline.turn.driver import DriverLimits, TurnDriver, TurnStore
-from sightline.turn.host import TurnHost
+from sightline.turn.host import TurnHost, close_agent
+from sightline.turn.monitors import MonitorHost
 from sightline.turn.processes import ProcessHost
 from sightline.turn.requests import Asked
+from sightline.turn.tasks import TaskHost
 
 __all__ = ["Kernel", "KernelStore", "Limits", "Written"]
 
 _log = logging.getLogger("sightline.kernel")
 
-_SWEEP_INTERVAL = 15.0
-_PURGE_GROUP = 500
 _LIST_LIMIT = 1_000
 _COMMAND_SECONDS = 60.0
-_AGENT_CLOSE_SECONDS = 5.0
 
 
-class KernelStore(TurnStore, SessionLoader, ProcessStore, Protocol):
+class KernelStore(TurnStore, SessionLoader, ProcessStore, TaskStore, Protocol):
     """One database behind all ports of the kernel."""
 
     @property
@@ -84,31 +94,6 @@ class KernelStore(TurnStore, SessionLoader, ProcessStore, Protocol):
         ...
 
     async def close(self) -> None: ...
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """Bounds of one kernel. Times in seconds.
-
-    `keep_messages`: how many of a session's newest messages stay in memory and come with a snapshot.
-    `retention`: how long ended batches stay readable, and answers known; `key_retention`: how long after its last use a
-    key is known whose batch is not. `session_lease`: after how long without a sign of life another owner may take over
-    a session, `process_lease`: a process. `command_output`: how many bytes of what a command writes are kept.
-    `turn_timeout`: how long a turn may be at work, the time it waits for people not counted; 0: as long as it likes.
-    `flush_window`: text that is said within it is shown as one event; 0: every piece is one.
-    """
-
-    concurrency: int = 64
-    poll_interval: float = 0.4
-    max_attempts: int = 3
-    max_queue: int = 1_000
-    keep_messages: int = 200
-    retention: float = 86_400.0
-    key_retention: float = 2_592_000.0
-    session_lease: float = 10.0
-    process_lease: float = 30.0
-    command_output: int = MOST_OUTPUT
-    turn_timeout: float = 0.0
-    flush_window: float = 0.0
 
 
 class Written(Struct, frozen=True):
@@ -126,9 +111,8 @@ class Kernel:
     reads what the agent offers, for the tool surface; `processes` is where a session's handle reads the processes it
     may see, the store unless told otherwise; `engines` run processes, by their kind: unless told otherwise, all that
     `sightline.process.kinds` knows, functions as they were registered with `sightline.process.functions.process`.
-    Without a `store` everything is in memory and ends
-    with the process; session commands are applied before they are answered then. Without `attachments` pictures are
-    kept in memory.
+    Without a `store` everything is in memory and ends with the process; session commands are applied before they are
+    answered then. Without `attachments` pictures are kept in memory.
     """
 
     def __init__(
@@ -165,7 +149,9 @@ class Kernel:
         self._driver: TurnDriver | None = None
         self._host: TurnHost | None = None
         self._runner: QueuedWorkRunner | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._housekeeping = Housekeeping(
+            self._store, self._replay, self._handles, clock=self.clock, limits=self.limits, mend=self._mend
+        )
         self._draining = False
         self._agent = agent
         self.processes = ProcessHost(
@@ -184,7 +170,18 @@ class Kernel:
             max_open=self.limits.max_queue,
             poke=self._poke_session,
         )
+        self.tasks = TaskHost(
+            self._store,
+            self._handles,
+            runs_work=agent is not None,
+            clock=self.clock,
+            max_live=self.limits.max_tasks,
+        )
+        self.monitors = MonitorHost(
+            self._store, self._handles, self.tasks, clock=self.clock, incarnation=self._store.incarnation
+        )
         if agent is not None:
+            self._sync = None if tools is None else self._read_tools_anew
             self._driver = TurnDriver(
                 store=self._store,
                 attachments=self._attachments,
@@ -202,6 +199,7 @@ class Kernel:
                 ),
                 refresh=self._handles.refresh,
                 processes=self.processes,
+                tasks=self._turn_tasks,
             )
             self._host = TurnHost(
                 self._store,
@@ -217,8 +215,14 @@ class Kernel:
     # Life
 
     async def start(self) -> None:
-        """Begin to run work, that of earlier lives first."""
-        self._sweeper = asyncio.create_task(self._sweep(), name="kernel sweep")
+        """Begin to run work, that of earlier lives first.
+
+        Raises StoreUnavailable when the store is away for longer than a few seconds: then nothing runs, and the kernel
+        is to be stopped.
+        """
+        self._housekeeping.start()
+        await self.tasks.start()
+        await self.monitors.start_life()
         if self._driver is not None:
             self._driver.start()
         if self._runner is not None:
@@ -248,6 +252,7 @@ class Kernel:
         those that wait for something at once.
         """
         self._begin_draining()
+        self.tasks.begin_draining()
         runner = self._runner
         if runner is None or self._driver is None:
             return
@@ -255,6 +260,7 @@ class Kernel:
         async def wait_idle() -> None:
             await runner.wait_idle()
             await self.processes.wait_idle()
+            await self.tasks.wait_hidden()
 
         runner.stop_claiming()
         self.processes.stop_claiming()
@@ -264,6 +270,7 @@ class Kernel:
             if not await within(self.clock, timeout, idle):
                 self._driver.hand_back()
                 await self.processes.stop()
+                await self.tasks.stop()
                 await idle
         finally:
             idle.cancel()
@@ -278,27 +285,10 @@ class Kernel:
         await self.processes.stop()
         if self._driver is not None:
             await self._driver.stop()
-        await self._close_agent()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
-            self._sweeper = None
+        await self.tasks.stop()
+        await close_agent(self._agent, self.clock)
+        await self._housekeeping.stop()
         await self._handles.stop()
-
-    async def _close_agent(self) -> None:
-        """Let the agent end what it holds open, if it has a `close` for that."""
-        close = getattr(self._agent, "close", None)
-        if close is None:
-            return
-        closing = asyncio.ensure_future(close())
-        try:
-            if not await within(self.clock, _AGENT_CLOSE_SECONDS, closing):
-                _log.warning("the agent did not close within %.0f s", _AGENT_CLOSE_SECONDS)
-            elif not closing.cancelled() and (error := closing.exception()) is not None:
-                _log.warning("the agent did not close well: %s", error, exc_info=error)
-        finally:
-            closing.cancel()
-            await asyncio.gather(closing, return_exceptions=True)
 
     # Sessions
 
@@ -344,12 +334,15 @@ class Kernel:
         return await self._store.page_messages(session_id, before=before, limit=limit)
 
     async def delete_session(self, session_id: str) -> GrantsEnded:
-        """Erase the session and fence its id; its observers are told, its turn is stopped. Returns what became of the
-        processes that it saw: those that nobody else sees are asked to end.
+        """Erase the session and fence its id; its observers are told, its turn and its tasks are stopped. Returns what
+        became of the processes that it saw: those that nobody else sees are asked to end.
         """
+        listed = await self.tasks.list(session_id, live=True)
 
         def deleted(ended: GrantsEnded) -> None:
             self._handles.deleted(session_id)
+            self.tasks.session_deleted(session_id, listed)
+            self.monitors.session_deleted(session_id)
             if self._driver is not None:
                 self._driver.session_deleted(session_id)
             self.processes.session_deleted(session_id, ended)
@@ -400,6 +393,17 @@ class Kernel:
             if isinstance(ended.error, Failure):
                 raise CommandFailed(ended.error.code, ended.error.message)
         return Receipt(session_id=session_id, batch_id=written.batch.batch_id, source_key=source_key), written
+
+    def _turn_tasks(self, session_id: str, turn_id: str) -> TurnTasks:
+        self.monitors.session_begins(session_id)
+        return TurnTasks(self.tasks, self.monitors, session_id, turn_id, self._sync)
+
+    async def _read_tools_anew(self, session_id: str, key: str) -> None:
+        """Background work may have changed what the agent offers; behind its turn that is looked at."""
+        command = RefreshToolSurface(reason="background work")
+        key = command_source_key(command, f"background:{key}")
+        draft = Draft(session_id=session_id, payloads=(CommandPayload(command),), source_key=key)
+        await self._enqueue(draft, self.ids.new())
 
     async def get_batch(self, session_id: str, batch_id: str) -> Batch:
         """Also ended ones, within the retention window. Raises BatchNotFound."""
@@ -481,8 +485,8 @@ class Kernel:
         """Answer what a turn asks: the request, and the cursor that shows that it is not open any more. Durable when
         this returns, and the turn goes on, wherever it runs.
 
-        Raises InvalidInput for what JSON cannot hold, RequestNotFound, AlreadyAnswered, SessionNotFound,
-        SessionDeleted, StoreUnavailable.
+        Raises InvalidInput for what JSON cannot hold, or an approval does not offer, RequestNotFound, AlreadyAnswered,
+        SessionNotFound, SessionDeleted, StoreUnavailable.
         """
         try:
             said = msgspec.json.encode(answer).decode()
@@ -557,31 +561,9 @@ class Kernel:
         """When the earliest delayed work comes due, in wall milliseconds. Raises StoreUnavailable."""
         return await self._store.next_due(self.clock.now_ms())
 
-    # Housekeeping
-
-    async def _sweep(self) -> None:
-        """Let go of what nobody uses: old replay entries, idle handles, ended batches past their retention."""
-        while True:
-            await self.clock.sleep(_SWEEP_INTERVAL)
-            try:
-                await self.sweep()
-            except Exception as error:
-                _log.warning("sweep: %s", error, exc_info=None if isinstance(error, SightlineError) else error)
-
     async def sweep(self) -> None:
-        """One round of housekeeping."""
-        self._replay.trim()
-        self._handles.release_idle()
-        for handle in self._handles.stale:
-            self._mend(handle.session_id)
-        now = self.clock.now_ms()
-        for purge, kept in (
-            (self._store.purge_ended, self.limits.retention),
-            (self._store.purge_keys, self.limits.key_retention),
-            (self._store.purge_requests, self.limits.retention),
-        ):
-            while await purge(now - round(kept * 1000), _PURGE_GROUP) == _PURGE_GROUP:
-                await self.clock.sleep(0)
+        """One round of housekeeping, which otherwise comes by itself. Raises StoreUnavailable."""
+        await self._housekeeping.sweep()
 
     def _begin_draining(self) -> None:
         self._draining = True

@@ -29,5 +29,5 @@ async def agent(turn: Turn) -> None:
             if chunk.choices:
                 turn.text(chunk.choices[0].delta.content or "")
             if chunk.usage is not None:
-                used = chunk.usage
-                turn.usage(MODEL, UsageFigures(input_tokens=used.prompt_tokens, output_tokens=used.completion_tokens))
+                read, written = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
+                turn.usage(MODEL, UsageFigures(input_tokens=read, output_tokens=written, requests=1))

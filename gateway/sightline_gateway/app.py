@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from sightline.errors import Draining
 from sightline_gateway.access.door import Door
 from sightline_gateway.access.origins import OriginPolicy
 from sightline_gateway.gateway import Gateway
-from sightline_gateway.http import commands, processes, service, session_processes, sessions, turns
+from sightline_gateway.http import commands, processes, service, session_processes, sessions, tasks, turns
 from sightline_gateway.http.openapi import document
 from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation, serve
 from sightline_gateway.problems import CODES, ProblemError, instance_of, problem_response, refuse
@@ -56,6 +56,7 @@ OPERATIONS = (
     *sessions.OPERATIONS,
     *turns.OPERATIONS,
     *commands.OPERATIONS,
+    *tasks.OPERATIONS,
     *_STREAMS,
     *processes.OPERATIONS,
     process_events.OPERATION,
@@ -128,6 +129,8 @@ def _routes(gateway: Gateway) -> list[BaseRoute]:
         if any(operation.streams for operation in methods.values()):
             route.methods = set(methods)  # without HEAD, as above
         routes.append(route)
+        # Other methods are refused here: `…/transfer` is not to be found once more as the id of a `…/{id}`.
+        routes.append(Route(path, _Answered(gateway, _refusal(route.methods or ()))))
     routes += [Route(path, _Answered(gateway, _later), methods=methods) for path, methods in service.LATER]
     return routes + _console(gateway, _web_folder())
 
@@ -138,6 +141,13 @@ def _dispatch(gateway: Gateway, methods: dict[str, Operation]) -> Callable[[Requ
         return await serve(methods[method], gateway, request)
 
     return handle
+
+
+def _refusal(allowed: Iterable[str]) -> Callable[[Request], Any]:
+    async def refused(request: Request) -> Response:
+        return await _refused_by_router(request, HTTPException(405, headers={"Allow": ", ".join(allowed)}))
+
+    return refused
 
 
 async def _later(request: Request) -> Response:

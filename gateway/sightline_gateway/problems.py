@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from sightline.errors import (
+    AlreadyAnswered,
     BatchNotCancellable,
     InvalidInput,
     InvalidPayload,
@@ -67,6 +68,7 @@ CODES: dict[str, Code] = {
     "request_not_found": Code(404, "There is no such request", 4404),
     "attachment_not_found": Code(404, "There is no such attachment", 4404),
     "process_not_found": Code(404, "There is no such process", 4404),
+    "task_not_found": Code(404, "There is no such task", 4404),
     "not_subscribed": Code(404, "The session is not watched here", 4404),
     "method_not_allowed": Code(405, "This method is not allowed here"),
     "conflict": Code(409, "The state does not allow this", 4400),
@@ -79,7 +81,9 @@ CODES: dict[str, Code] = {
     "process_conflict": Code(409, "The process does not allow this"),
     "process_terminal": Code(409, "The process has ended already"),
     "handle_not_granted": Code(409, "The process is not granted to this session"),
-    "handle_not_visible": Code(409, "The session does not see the process"),
+    "handle_not_visible": Code(409, "The session does not see this"),
+    "task_conflict": Code(409, "The task does not allow this"),
+    "tasks_unavailable": Code(409, "No background work is done here"),
     "store_commit_failed": Code(409, "The session has no store"),
     "session_deleted": Code(410, "The session was deleted", 4410),
     "subscriber_lagged": Code(410, "The subscriber fell behind"),
@@ -91,6 +95,7 @@ CODES: dict[str, Code] = {
     "unsupported_media_type": Code(415, "The body must be JSON"),
     "idempotency_key_reused": Code(422, "The idempotency key was used with other content"),
     "queue_full": Code(429, "The session's queue is full", 1013, True),
+    "too_many_tasks": Code(429, "The session has too many live tasks", 1013, True),
     "too_many_subscriptions": Code(400, "The stream would show too many sessions"),
     "internal": Code(500, "Something went wrong here", 1011),
     "invalid_frame": Code(502, "Another server said what is not of this protocol", 1011),
@@ -127,6 +132,7 @@ class Problem(Struct, frozen=True, kw_only=True):
     value: Any = UNSET
     errors: tuple[FieldError, ...] | UnsetType = UNSET
     state: str | UnsetType = UNSET
+    answer: Any = UNSET
     gap: Any = UNSET
     observation: Any = UNSET
     trace_id: str | UnsetType = UNSET
@@ -167,6 +173,8 @@ def problem_of(error: Exception, instance: str, trace_id: str = "") -> Problem:
         detail = str(error)
     if isinstance(error, BatchNotCancellable):
         facts["state"] = str(error.state)
+    if isinstance(error, AlreadyAnswered):
+        facts["answer"] = msgspec.Raw(error.answer.encode())
     if isinstance(error, ProcessTerminal):
         facts["state"] = error.status
     entry = CODES[code]

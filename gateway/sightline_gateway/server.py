@@ -179,6 +179,7 @@ def _kernel(settings: Settings, store: KernelStore, agent: Agent | None) -> Kern
             flush_window=settings.flush_window,
             max_attempts=settings.max_attempts,
             max_queue=settings.max_queue,
+            max_tasks=settings.max_tasks,
             retention=settings.retention,
             key_retention=settings.key_retention,
         ),

@@ -52,6 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_connections: int = 10_000
     max_subscriptions: int = 1_000
     max_queue: int = 1_000
+    max_tasks: int = 1_000
     concurrency: int = 64
     session_lease: float = 10.0
     process_lease: float = 30.0
@@ -195,6 +196,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max_connections", "N", _integer(1), "Most streams open at once; one more gets 503."),
     Setting("max_subscriptions", "N", _integer(1), "Most sessions that one stream of several shows."),
     Setting("max_queue", "N", _integer(1), "Most open batches in one session; one more gets 429."),
+    Setting("max_tasks", "N", _integer(1), "Most live background tasks in one session; one more gets 429.", _RUN),
     Setting(
         "concurrency",
         "N",

@@ -14,7 +14,7 @@ import pytest
 from tests.chaos.served import serving
 from tests.core.agents.standard.openai_server import Answer, OpenAIServer, chunk, openai_serving, usage
 
-pytestmark = [pytest.mark.anyio, pytest.mark.chaos, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.anyio, pytest.mark.chaos]
 
 AGENT = """
 from pathlib import Path
@@ -70,8 +70,13 @@ def answering(request: dict[str, Any]) -> Answer:
     return answer
 
 
-async def test_turns_of_a_standard_agent_end_once_whatever_dies(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    kills: int = pytestconfig.getoption("--turn-kills")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each kill takes the start of a server."""
+    kills: int = metafunc.config.getoption("--turn-kills")
+    metafunc.parametrize("kills", [pytest.param(kills, marks=pytest.mark.timeout(120 + 30 * kills))])
+
+
+async def test_turns_of_a_standard_agent_end_once_whatever_dies(kills: int, tmp_path: Path) -> None:
     chance = Random(5)
     texts: list[str] = []
     (tmp_path / "noting.py").write_text(AGENT)

@@ -13,7 +13,7 @@ import msgspec
 
 from sightline.agents.engines.session_turn import SessionTurnEngine
 from sightline.kernel import Kernel, KernelStore, Limits, Written
-from sightline.observation.events import Event, ProcessChanged, QueueChanged, TurnActivity, from_wire
+from sightline.observation.events import Event, ProcessChanged, QueueChanged, TaskChanged, TurnActivity, from_wire
 from sightline.observation.handle import Opening, RuntimeHandle
 from sightline.observation.model import Observation, shown_request
 from sightline.process.engine import Engine
@@ -194,6 +194,8 @@ def _word(event: Event) -> str:
             return kind
         case ProcessChanged(kind=kind):
             return f"process {kind}"
+        case TaskChanged(kind=kind):
+            return f"task {kind}"
         case _:
             return event.kind
 

@@ -164,7 +164,8 @@ async def test_the_openai_agent_looks_back_and_accounts_for_what_it_used(tmp_pat
             shown = await idle(served)
         roles = [[message["role"] for message in request["messages"]] for request in model.requests]
         assert roles == [["user"], ["user", "assistant", "user"]]
-        assert shown["usage"]["totals"]["output_tokens"] == 2 * len(WORDS)
+        totals = shown["usage"]["totals"]
+        assert (totals["output_tokens"], totals["requests"]) == (2 * len(WORDS), 2)
 
 
 async def test_the_pydantic_ai_agent_shows_the_tools_it_calls(tmp_path: Path) -> None:

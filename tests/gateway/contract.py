@@ -22,7 +22,7 @@ __all__ = ["assert_keeps_the_contract", "assert_problem", "served_document", "va
 Json = dict[str, Any]
 
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "instance", "code", "retryable"}
-FURTHER_MEMBERS = {"field", "pointer", "value", "errors", "state", "gap", "observation", "trace_id"}
+FURTHER_MEMBERS = {"field", "pointer", "value", "errors", "state", "answer", "gap", "observation", "trace_id"}
 # What a router or the door answers before any route is known.
 ANYWHERE = {"not_found", "method_not_allowed", "host_not_allowed", "origin_not_allowed"}
 

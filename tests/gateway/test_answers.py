@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -18,11 +19,15 @@ async def asks(turn: Turn) -> None:
     turn.text(f"answered: {await turn.ask('which?', kind='approval', options=['a', 'b'])}")
 
 
-async def asked(inside: Inside) -> Json:
+async def asks_freely(turn: Turn) -> None:
+    turn.text(f"answered: {await turn.ask('which?', options=['a', 'b'])}")
+
+
+async def asked(inside: Inside, order: Callable[[Turn], Awaitable[None]] = asks) -> Json:
     """A turn that waits: its request."""
     await inside.session()
     await inside.running_turn()
-    await inside.puppet.does(asks)
+    await inside.puppet.does(order)
     [request] = (await inside.session())["requests"]
     found: Json = request
     return found
@@ -56,20 +61,31 @@ async def test_an_answer_lets_the_turn_go_on(inside: Inside) -> None:
 
 
 @pytest.mark.parametrize("answer", ["", False, None, 0, {"approve": [True]}])
-async def test_any_json_is_an_answer(inside: Inside, answer: Any) -> None:
-    request = await asked(inside)
+async def test_any_json_is_an_answer_to_a_question(inside: Inside, answer: Any) -> None:
+    request = await asked(inside, asks_freely)
     body = {"request_id": request["request_id"], "answer": answer}
     assert (await inside.http.post("/v1/sessions/s/answers", json=body)).status_code == 200
     await inside.puppet.ends()
     assert (await inside.session())["read_view"]["messages"][-1]["content"] == f"answered: {answer}"
 
 
-async def test_a_second_answer_is_refused_also_after_the_turn(inside: Inside) -> None:
+@pytest.mark.parametrize("answer", ["c", "", "A", True, None, ["a"], {"a": "because"}])
+async def test_an_approval_is_answered_with_what_it_offers(inside: Inside, answer: Any) -> None:
+    request = await asked(inside)
+    body = {"request_id": request["request_id"], "answer": answer}
+    problem = assert_problem(await inside.http.post("/v1/sessions/s/answers", json=body), 400, "invalid_field")
+    assert (problem["field"], problem["detail"]) == ("answer", 'answer: must be one of "a", "b"')
+    view = await inside.session()
+    assert (view["status"], view["requests"]) == ("waiting", [request])
+
+
+async def test_a_second_answer_is_refused_with_the_first_also_after_the_turn(inside: Inside) -> None:
     request = await asked(inside)
     body = {"request_id": request["request_id"], "answer": "a"}
     await inside.http.post("/v1/sessions/s/answers", json=body)
-    for _ in range(2):
-        assert_problem(await inside.http.post("/v1/sessions/s/answers", json=body), 409, "already_answered")
+    for again in ("a", "b", "c"):
+        response = await inside.http.post("/v1/sessions/s/answers", json=body | {"answer": again})
+        assert assert_problem(response, 409, "already_answered")["answer"] == "a"
         await inside.puppet.ends()
 
 

@@ -202,3 +202,20 @@ test("the rest of a queue is cancelled from a batch on", async () => {
   assert.deepEqual(await api.cancelFrom("s1", "b/1"), { cancelled: [], kept: [] });
   assert.deepEqual([requests[0].method, requests[0].url], ["DELETE", "http://host/v1/sessions/s1/queue?from=b%2F1"]);
 });
+
+test("work beside the turns: read, stopped, handed over; handing over is not repeated on its own", async () => {
+  const { api, requests, run } = scripted(lost, () => json(200, {}), () => json(200, {}), () => json(200, {}), () => json(200, {}), lost);
+  await run(api.cancelProcess("p/1", "enough"));
+  await run(api.cancelTask("s1", "t/1"));
+  await run(api.listProcessEvents("p1", { after: 3, wait: 5 }));
+  await run(api.transferTasks("s1", "s2", ["t1"]));
+  await assert.rejects(run(api.transferProcesses("s1", "s2", ["p1"])));
+  assert.deepEqual(requests.map(({ method, url, body }) => [method, url, body]), [
+    ["POST", "http://host/v1/processes/p%2F1/cancel", { reason: "enough" }],
+    ["POST", "http://host/v1/processes/p%2F1/cancel", { reason: "enough" }],
+    ["DELETE", "http://host/v1/sessions/s1/tasks/t%2F1", undefined],
+    ["GET", "http://host/v1/processes/p1/events?after=3&wait=5", undefined],
+    ["POST", "http://host/v1/sessions/s1/tasks/transfer", { to_session_id: "s2", task_ids: ["t1"] }],
+    ["POST", "http://host/v1/sessions/s1/processes/transfer", { to_session_id: "s2", process_ids: ["p1"] }],
+  ]);
+});

@@ -41,7 +41,7 @@ def uses(roots: tuple[str, ...], *, readers: set[str]) -> list[str]:
 
 def test_only_the_settings_read_the_environment() -> None:
     # What starts programs hands it on to them and reads nothing in it.
-    readers = {"sightline_gateway.settings", "sightline.agents.engines.command"}
+    readers = {"sightline_gateway.settings", "sightline.turn.groups"}
     assert uses(ENVIRONMENT, readers=readers) == []
 
 

@@ -105,7 +105,19 @@ def draw(seed: int) -> Plan:
         retention=_one_of(chance, ((86_400.0, 2), (0.3, 1))),
         landing=_one_of(chance, ((0.0, 1), (0.5, 1), (1.0, 1))),
     )
-    return _with_requests(Random(f"requests {seed}"), plan, calm=calm)
+    plan = _with_requests(Random(f"requests {seed}"), plan, calm=calm)
+    return _with_limits(Random(f"limits {seed}"), plan)
+
+
+def _with_limits(chance: Random, plan: Plan) -> Plan:
+    """In some worlds, turns that are stopped when they take too long, and text that is held back for a moment."""
+    if chance.random() < 0.8:
+        return plan
+    return structs.replace(
+        plan,
+        turn_timeout=_one_of(chance, ((0.0, 2), (1.0, 1), (3.0, 1))) * chance.uniform(0.5, 1.5),
+        flush_window=_one_of(chance, ((0.0, 1), (0.05, 1), (0.5, 1))),
+    )
 
 
 def _with_requests(chance: Random, plan: Plan, *, calm: bool) -> Plan:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from sightline.errors import ClaimExpired, HeadConflict, LeaseLost, TurnCommitConflict
 from sightline.queue.model import (
@@ -33,6 +33,7 @@ __all__ = [
     "deleted",
     "released",
     "renewed_lease",
+    "timed_out",
 ]
 
 _ENDS = {"completed": BatchState.COMPLETED, "cancelled": BatchState.CANCELLED, "failed": BatchState.FAILED}
@@ -41,7 +42,8 @@ Answers = Callable[[Sequence[str]], str]
 """What the agent says in all to these texts, when nothing disturbs it."""
 
 
-def committed(ledger: Ledger, came: Came, commit: TurnCommit, *, answers: Answers) -> None:
+def committed(ledger: Ledger, came: Came, commit: TurnCommit, *, answers: Answers, timeout: float) -> None:
+    """`timeout`: how long a turn may take, 0 for any time."""
     book = ledger.books[commit.session_id]
     ledger.settles(came.life, commit.session_id, *(completion.claim_id for completion in commit.completions))
     stamp = book.stamps.get(commit.turn_id)
@@ -65,6 +67,9 @@ def committed(ledger: Ledger, came: Came, commit: TurnCommit, *, answers: Answer
             Law.ONE_WRITER, f"{commit.turn_id} is committed on {commit.expected_revision}, not {book.revision}"
         )
     _content(book, commit, works, answers)
+    if timed_out(commit):
+        _took_long(came.at, commit, works, timeout)
+        ledger.count("timed out")
     _counted(came.result, commit, book)
     for work in works:
         if work.cancel_asked and commit.outcome.status != "cancelled" and _knew(work):
@@ -161,6 +166,17 @@ def _content(book: Book, commit: TurnCommit, works: list[Work], answers: Answers
     expected = answers(texts)
     if not expected.startswith(said) or (commit.outcome.status == "completed" and said != expected):
         raise Violation(Law.ONE_EFFECT, f"{commit.turn_id} ({commit.outcome.status}) says {said!r}, not {expected!r}")
+
+
+def timed_out(commit: TurnCommit) -> bool:
+    return not isinstance(commit.outcome.error, UnsetType) and commit.outcome.error.code == "turn_timeout"
+
+
+def _took_long(at: float, commit: TurnCommit, works: list[Work], timeout: float) -> None:
+    """By any worker's clock, of which the fastest runs by a tenth too fast."""
+    since = min(work.hold.taken_at for work in works if work.hold is not None)
+    if not timeout or (at - since) * 1.1 + 0.001 < timeout:
+        raise Violation(Law.EXPECTED, f"{commit.turn_id} was stopped after {at - since:.3f} s, and may take {timeout}")
 
 
 def _refreshed(book: Book, commit: TurnCommit, command: RefreshToolSurface) -> None:

@@ -33,7 +33,13 @@ _T = TypeVar("_T")
 
 def limits_of(plan: Plan) -> Limits:
     """The limits of every kernel in this world."""
-    return Limits(poll_interval=plan.poll, session_lease=plan.lease, retention=plan.retention)
+    return Limits(
+        poll_interval=plan.poll,
+        session_lease=plan.lease,
+        retention=plan.retention,
+        turn_timeout=plan.turn_timeout,
+        flush_window=plan.flush_window,
+    )
 
 
 class Gone(Exception):

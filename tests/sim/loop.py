@@ -33,6 +33,7 @@ _T = TypeVar("_T")
 EPOCH_MS = 1_760_000_000_000
 """The wall time, in milliseconds, at which every world begins."""
 _THREAD_PATIENCE = 30.0
+_LEAST = 1e-6
 
 
 class Killed(BaseException):
@@ -219,6 +220,7 @@ class SimClock:
     async def sleep(self, seconds: float) -> None:
         if self.halted:
             raise Killed
-        await asyncio.sleep(seconds / self._rate if seconds > 0 else 0)
+        # Whoever sleeps until its clock shows a time may be woken by the last digit too early: the rest has to pass.
+        await asyncio.sleep(max(_LEAST, seconds / self._rate) if seconds > 0 else 0)
         if self.halted:
             raise Killed

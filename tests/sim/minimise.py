@@ -84,6 +84,10 @@ def _plainer(plan: Plan) -> Iterator[Plan]:
     for index, fault in enumerate(plan.faults):
         if fault.times > 1:
             yield structs.replace(plan, faults=_with(plan.faults, index, structs.replace(fault, times=1)))
+    if plan.turn_timeout:
+        yield structs.replace(plan, turn_timeout=0.0)
+    if plan.flush_window:
+        yield structs.replace(plan, flush_window=0.0)
     if plan.retention < 1_000:
         yield structs.replace(plan, retention=86_400.0)
 

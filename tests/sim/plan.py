@@ -237,8 +237,8 @@ Event = Stop | StepClock | Outage
 class Plan(Struct, frozen=True, kw_only=True):
     """One world. Times are seconds of the loop's time.
 
-    `poll`, `lease` and `retention` are the kernels' limits. `landing`: what share of the calls that are on their way
-    when their caller is killed reach the store all the same.
+    `poll`, `lease`, `retention`, `turn_timeout` and `flush_window` are the kernels' limits. `landing`: what share of
+    the calls that are on their way when their caller is killed reach the store all the same.
     """
 
     seed: int
@@ -250,4 +250,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     poll: float = 1.0
     lease: float = 3.0
     retention: float = 86_400.0
+    turn_timeout: float = 0.0
+    flush_window: float = 0.0
     landing: float = 0.5

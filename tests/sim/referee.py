@@ -119,7 +119,14 @@ class Referee:
         if law is laws_of_writing.committed:
             if effect.error is None:
                 self._obeyed(effect)
-            law(self.ledger, came, *effect.args, **effect.kwargs, answers=self._world.agent.answers)
+            law(
+                self.ledger,
+                came,
+                *effect.args,
+                **effect.kwargs,
+                answers=self._world.agent.answers,
+                timeout=self._world.plan.turn_timeout,
+            )
         elif law is not None:
             law(self.ledger, came, *effect.args, **effect.kwargs)
 
@@ -157,6 +164,8 @@ class Referee:
         book = self.ledger.books[commit.session_id]
         if heard is None or commit.outcome.status == "cancelled" or commit.turn_id in book.stamps:
             return
+        if laws_of_writing.timed_out(commit):
+            return  # its end was decided when its time had passed, and its agent may have ended only now
         for completion in commit.completions:
             ended = self._first_call.get((name, commit.turn_id, completion.claim_id), heard)
             if ended > heard and self._claimed_before(completion.batch_ids, commit.session_id, heard):

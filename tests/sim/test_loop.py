@@ -91,6 +91,24 @@ def test_a_fast_clock_sleeps_less_and_shows_more(loop: VirtualLoop) -> None:
     loop.run_until_complete(sleep())
 
 
+def test_whoever_sleeps_until_so_much_has_passed_gets_there(loop: VirtualLoop) -> None:
+    clock = SimClock(loop, rate=1.08)
+
+    async def sleep(seconds: float) -> None:
+        began = clock.monotonic()
+        for _ in range(10):
+            if clock.monotonic() - began >= seconds:
+                return
+            await clock.sleep(seconds - (clock.monotonic() - began))
+        raise AssertionError(f"{seconds!r} seconds after {began!r} never come")
+
+    async def sleep_often() -> None:
+        for number in range(1, 1_000):
+            await sleep(number * 0.001)
+
+    loop.run_until_complete(sleep_often())
+
+
 def test_a_halted_clock_lets_nobody_go_on(loop: VirtualLoop) -> None:
     clock = SimClock(loop)
 

@@ -1,4 +1,4 @@
-"""Twenty thousand small worlds in which much goes wrong and no law breaks; and the simulation's own promises."""
+"""Many small worlds in which much goes wrong and no law breaks; and the simulation's own promises."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.sim.plan import Plan
 from tests.sim.world import run
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEDULES = 20_000
 
-# What has to have happened in so many worlds, and how often at least: a run must not pass because nothing happened.
+# What has to have happened in 20,000 worlds, and how often at least: a run must not pass because nothing happened.
 EXPECTED = {
     "turn completed": 20_000,
     "turn cancelled": 500,
     "turn failed": 2_000,
     "gave up": 5,
+    "timed out": 1_000,
     "joined": 200,
     "taken in at a checkpoint": 500,
     "taken unknowingly": 10,
@@ -91,9 +91,12 @@ def sim(*arguments: str, hash_seed: str = "random") -> str:
 
 
 @pytest.mark.timeout(600)
-def test_no_law_breaks_in_twenty_thousand_worlds_and_everything_happens_in_them() -> None:
-    counts = msgspec.json.decode(sim("--seeds", f"0..{SCHEDULES}", "--jobs", "2", "--counts"), type=dict[str, int])
-    assert {what: counts.get(what, 0) for what, least in EXPECTED.items() if counts.get(what, 0) < least} == {}
+def test_no_law_breaks_in_many_worlds_and_everything_happens_in_them(pytestconfig: pytest.Config) -> None:
+    worlds: int = pytestconfig.getoption("--worlds")
+    counts = msgspec.json.decode(sim("--seeds", f"0..{worlds}", "--jobs", "2", "--counts"), type=dict[str, int])
+    # Half of their share, for fewer worlds scatter more.
+    expected = {what: max(1, least * worlds // 40_000) for what, least in EXPECTED.items()}
+    assert {what: counts.get(what, 0) for what, least in expected.items() if counts.get(what, 0) < least} == {}
 
 
 def test_the_same_seed_is_the_same_trace() -> None:

@@ -26,6 +26,14 @@ export function sessionPath(sessionId, rest = "") {
 }
 
 /**
+ * @param {string} processId
+ * @param {string} [rest]
+ */
+export function processPath(processId, rest = "") {
+  return `/v1/processes/${encodeURIComponent(processId)}${rest}`;
+}
+
+/**
  * The same address for a WebSocket.
  *
  * @param {string} url

@@ -6,7 +6,7 @@
  * a session is neither and is not repeated on its own.
  */
 
-import { address, ownOrigin, sessionPath } from "./address.js";
+import { address, ownOrigin, processPath, sessionPath } from "./address.js";
 import { backoff } from "./backoff.js";
 import { defaultHost, uniqueKey } from "./host.js";
 import { ProblemError, UnreachableError, problemOf } from "./problems.js";
@@ -15,6 +15,7 @@ import { ProblemError, UnreachableError, problemOf } from "./problems.js";
 /** @typedef {import("./types.js").Observation} Observation */
 /** @typedef {import("./types.js").SessionEntry} SessionEntry */
 /** @typedef {import("./types.js").Message} Message */
+/** @typedef {import("./types.js").ProcessEvent} ProcessEvent */
 
 export const TRIES = 8;
 
@@ -241,6 +242,69 @@ export function createApi(options = {}) {
      */
     async cancelTurn(sessionId, target = {}) {
       return (await request("POST", sessionPath(sessionId, "/cancel"), { body: target, safe: true })).body;
+    },
+
+    /**
+     * @param {string} processId
+     * @returns {Promise<Record<string, any>>} the record
+     */
+    async getProcess(processId) {
+      return (await request("GET", processPath(processId))).body;
+    },
+
+    /**
+     * What a process logged behind `after`. With `wait` the answer is held for so many seconds while there is nothing.
+     *
+     * @param {string} processId
+     * @param {{after?: number, wait?: number, limit?: number, signal?: AbortSignal}} [options]
+     * @returns {Promise<{events: ProcessEvent[], next: number | null}>}
+     */
+    async listProcessEvents(processId, { signal, ...query } = {}) {
+      return (await request("GET", processPath(processId, "/events"), { query, signal })).body;
+    },
+
+    /**
+     * Asks for the end of a process; nothing when it has ended.
+     *
+     * @param {string} processId
+     * @param {string} [reason]
+     * @returns {Promise<Record<string, any>>} the record, which may still run
+     */
+    async cancelProcess(processId, reason) {
+      return (await request("POST", processPath(processId, "/cancel"), { body: reason ? { reason } : {}, safe: true })).body;
+    },
+
+    /**
+     * Hands processes over to another session, all or none.
+     *
+     * @param {string} sessionId
+     * @param {string} toSessionId
+     * @param {string[]} processIds
+     */
+    async transferProcesses(sessionId, toSessionId, processIds) {
+      const body = { to_session_id: toSessionId, process_ids: processIds };
+      return (await request("POST", sessionPath(sessionId, "/processes/transfer"), { body })).body;
+    },
+
+    /**
+     * @param {string} sessionId
+     * @param {string} taskId
+     * @returns {Promise<Record<string, any>>} the record of the background task
+     */
+    async cancelTask(sessionId, taskId) {
+      return (await request("DELETE", sessionPath(sessionId, `/tasks/${encodeURIComponent(taskId)}`), { safe: true })).body;
+    },
+
+    /**
+     * Hands background tasks over to another session, all or none.
+     *
+     * @param {string} sessionId
+     * @param {string} toSessionId
+     * @param {string[]} taskIds
+     */
+    async transferTasks(sessionId, toSessionId, taskIds) {
+      const body = { to_session_id: toSessionId, task_ids: taskIds };
+      return (await request("POST", sessionPath(sessionId, "/tasks/transfer"), { body })).body;
     },
   };
 }

@@ -90,6 +90,12 @@
  *
  * @typedef {Record<string, any>} Summary A process or a background task, as lists show it.
  *
+ * @typedef {object} ProcessEvent
+ * @property {number} sequence
+ * @property {string} event_type
+ * @property {any} payload
+ * @property {number} occurred_at_ms
+ *
  * @typedef {object} Observation
  * @property {string} session_id
  * @property {number} revision

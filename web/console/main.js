@@ -25,6 +25,7 @@ import { Transcript } from "./transcript.js";
 import { Watched } from "./watched.js";
 import { showWelcome } from "./welcome.js";
 import { firstLine, problemText, sentenceOf, shortId } from "./words.js";
+import { WorkView } from "./work.js";
 
 const api = createApi();
 const paint = painter(paintNow);
@@ -52,6 +53,22 @@ const requests = new RequestsView(async (requestId, answer) => {
   return (await attempt(() => watched?.answer(requestId, answer))) !== undefined;
 });
 
+const work = new WorkView(
+  api,
+  {
+    cancel: (sort, id) => {
+      clearError();
+      return attempt(() => watched?.cancelWork(sort, id));
+    },
+    handOver: (sort, id, target) => {
+      clearError();
+      return attempt(() => watched?.handOver(sort, id, target));
+    },
+    targets: () => sidebar.others(watched?.sessionId ?? null),
+  },
+  paint,
+);
+
 const transcript = new Transcript(list, pictureOf);
 const live = new LiveTurn(byId("transcript", HTMLElement), pictureOf);
 
@@ -60,6 +77,9 @@ let watched = null;
 /** @type {unknown} the refusal that was told last, so that a dismissed one stays dismissed */
 let refusal = null;
 const streams = new Streams(listChanged);
+
+/** @type {ReadonlyArray<never>} */
+const NONE = [];
 
 /** Refusals because somebody was faster, which the stream shows. */
 const MEANWHILE = new Set(["batch_not_cancellable", "already_answered"]);
@@ -85,6 +105,7 @@ function navigate() {
   clearError();
   transcript.clear();
   live.show(null);
+  work.clear();
   watched = sessionId === null ? null : watch(sessionId);
   following.start();
   paint();
@@ -121,6 +142,7 @@ function paintNow() {
   paintRefusal(snapshot);
   paintTranscript(observation);
   requests.show(observation?.requests ?? []);
+  work.show(observation?.processes ?? NONE, observation?.tasks ?? NONE);
   queue.show(observation?.queue ?? [], watched?.outbox.entries ?? [], observation?.live?.turn_id ?? null);
   paintStop();
 }

@@ -50,6 +50,16 @@ export class Sidebar {
   }
 
   /**
+   * @param {string | null} sessionId
+   * @returns {Array<{id: string, title: string}>} the sessions that are not this one, newest first
+   */
+  others(sessionId) {
+    return this.#entries
+      .filter((entry) => entry.session_id !== sessionId)
+      .map((entry) => ({ id: entry.session_id, title: firstLine(entry.title || "") || shortId(entry.session_id) }));
+  }
+
+  /**
    * Takes what is told of the list.
    *
    * @param {import("../client/types.js").ListSnapshot} list

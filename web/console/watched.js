@@ -122,6 +122,24 @@ export class Watched {
     return this.#api.answer(this.sessionId, requestId, answer);
   }
 
+  /**
+   * @param {import("./work.js").Sort} sort
+   * @param {string} id
+   */
+  cancelWork(sort, id) {
+    return sort === "process" ? this.#api.cancelProcess(id) : this.#api.cancelTask(this.sessionId, id);
+  }
+
+  /**
+   * @param {import("./work.js").Sort} sort
+   * @param {string} id
+   * @param {string} target the session that gets it
+   */
+  handOver(sort, id, target) {
+    const give = sort === "process" ? this.#api.transferProcesses : this.#api.transferTasks;
+    return give(this.sessionId, target, [id]);
+  }
+
   leave() {
     this.client.close();
   }

@@ -76,3 +76,14 @@ export function pretty(value) {
   if (typeof value === "string") return value;
   return value === undefined ? "" : JSON.stringify(value, null, 2);
 }
+
+const COMPACT_LENGTH = 400;
+
+/**
+ * @param {unknown} value
+ * @returns {string} on one line, cut when it is long: for a log
+ */
+export function compact(value) {
+  const text = (typeof value === "string" ? value : value == null ? "" : JSON.stringify(value)).trim().replace(/\s*\n\s*/g, " ⏎ ");
+  return text.length > COMPACT_LENGTH ? `${text.slice(0, COMPACT_LENGTH - 1)}…` : text;
+}

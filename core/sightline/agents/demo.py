@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from sightline.process.functions import RunningProcess, process
 from sightline.process.model import EventSemantics, EventType, PointerSelector, TemplateSelector, WakeRule
+from sightline.queue.materializing import InputMessage
 from sightline.session.model import Policy
 from sightline.turn.agent import AgentError, Turn
 
@@ -120,15 +121,16 @@ async def _ask(turn: Turn, rest: str) -> None:
 async def _steps(turn: Turn, rest: str) -> None:
     match = _FORMS["steps"].fullmatch(rest)
     assert match is not None
-    lines = 0
-    for index in range(int(match["count"])):
-        if index and match["every"]:
-            await turn.sleep(int(match["every"]) / 1000)
-        elif index % _BREATH == _BREATH - 1:
-            await turn.sleep(0)
+    count, every, step, lines = int(match["count"]), int(match["every"] or 0) / 1000, 0, 0
+    came: tuple[InputMessage, ...] = ()
+    while step < count or came:  # what comes in at the last step prolongs the turn by another
+        step += 1
         turn.model_request()
-        for message in await turn.checkpoint():
-            turn.text(("\n" if lines else "") + f"at step {index + 1}: {message.content}")
+        if every or step % _BREATH == 0:
+            await turn.sleep(every)
+        came = await turn.checkpoint()
+        for message in came:
+            turn.text(("\n" if lines else "") + f"at step {step}: {message.content}")
             lines += 1
 
 

@@ -21,6 +21,7 @@ from sightline.observation.events import (
     QueueChanged,
     RequestChanged,
     ResidentChanged,
+    TaskChanged,
 )
 from sightline.observation.model import Observation, shown_process
 from sightline.process.model import HandleSummary
@@ -28,8 +29,18 @@ from sightline.queue.model import Batch
 from sightline.queue.rules import summary_of
 from sightline.session.model import Message, PersistedState, ReadView, Tools, Usage
 from sightline.session.rules import revision_of, usage_since
+from sightline.tasks.model import TaskNewsKind, TaskRecord
+from sightline.tasks.rules import shown_task
 
-__all__ = ["Change", "changes_between", "process_change", "queue_change", "request_change", "usage_change"]
+__all__ = [
+    "Change",
+    "changes_between",
+    "process_change",
+    "queue_change",
+    "request_change",
+    "task_change",
+    "usage_change",
+]
 
 
 class Change(Struct, frozen=True):
@@ -60,6 +71,11 @@ def process_change(kind: str, processes: Sequence[HandleSummary]) -> Change:
             processes=tuple(shown_process(summary) for summary in processes),
         )
     )
+
+
+def task_change(kind: TaskNewsKind, record: TaskRecord) -> Change:
+    """The event that tells what became of a task."""
+    return Change(TaskChanged(kind=kind, task_ids=(record.task_id,), tasks=(shown_task(record),)))
 
 
 def request_change(kind: str, requests: Sequence[dict[str, Any]], turn_id: str) -> Change:

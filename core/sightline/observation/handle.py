@@ -21,7 +21,14 @@ from msgspec import UNSET, UnsetType
 
 from sightline.errors import BatchNotCancellable, BatchNotFound, InvalidInput, StoreCommitFailed, StoreUnavailable
 from sightline.observation.activities import Outcome
-from sightline.observation.changes import Change, changes_between, process_change, queue_change, request_change
+from sightline.observation.changes import (
+    Change,
+    changes_between,
+    process_change,
+    queue_change,
+    request_change,
+    task_change,
+)
 from sightline.observation.cursor import Cursor, parse_for_session
 from sightline.observation.events import Event, TurnActivity, from_wire
 from sightline.observation.live import LiveView
@@ -50,6 +57,7 @@ from sightline.queue.model import (
 )
 from sightline.queue.rules import check_durable
 from sightline.session.model import Request
+from sightline.tasks.model import TaskNewsKind, TaskRecord
 
 __all__ = ["Change", "Gap", "Opening", "RuntimeHandle"]
 
@@ -83,6 +91,8 @@ class RuntimeHandle(LiveView):
         self.pins = 0
         self.stale = False
         """Whether the session is known to have moved on without this view; then it waits for a `refresh`."""
+        self.reading = 0
+        """Which of all readings of sessions it shows: see `Handles.readings`."""
         self._generation = state.generation
 
     @classmethod
@@ -210,6 +220,10 @@ class RuntimeHandle(LiveView):
         """Tell of processes of the session that changed. Never raises."""
         if processes:
             self._record(process_change(kind, processes))
+
+    def record_task_changed(self, kind: TaskNewsKind, record: TaskRecord) -> None:
+        """Tell of a task of the session. Never raises."""
+        self._record(task_change(kind, record))
 
     def record_request_opened(self, request: Request) -> None:
         """Tell that a turn asks something, unless that was told before. Never raises."""

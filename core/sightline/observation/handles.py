@@ -34,6 +34,8 @@ class Handles:
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._refreshing: set[asyncio.Task[None]] = set()
         self._deletions = 0
+        self.readings = 0
+        """How often a session was read so far."""
         self._listeners: set[Callable[[str], None]] = set()
 
     def on_listed(self, listener: Callable[[str], None]) -> Callable[[], None]:
@@ -86,6 +88,11 @@ class Handles:
             cursor = handle.cursor
             state = await self._loader.load_session(handle.session_id, self._keep)
         handle.refresh(state)
+        self._was_read(handle)
+
+    def _was_read(self, handle: RuntimeHandle) -> None:
+        self.readings += 1
+        handle.reading = self.readings
 
     def refresh_soon(self, handle: RuntimeHandle) -> None:
         """Refresh it in the background. When that fails it stays stale."""
@@ -140,6 +147,7 @@ class Handles:
                     # Nothing was awaited since the check: no deletion can slip in before the handle is known.
                     handle = RuntimeHandle(state, self._replay, keep=self._keep, around=self.around)
                     handle.listed = self.listed
+                    self._was_read(handle)
                     self._loaded[session_id] = handle
                     return
         finally:

@@ -12,6 +12,8 @@ from sightline.queue.model import Batch, BatchState, BatchSummary
 from sightline.queue.rules import summary_of
 from sightline.session.model import Message, Metadata, Policy, ReadView, Request, SessionRecord, Status, Tools, Usage
 from sightline.session.rules import status_of
+from sightline.tasks.model import TaskRecord
+from sightline.tasks.rules import shown_task
 
 __all__ = [
     "GapReason",
@@ -96,6 +98,7 @@ class SessionState(Struct, frozen=True, kw_only=True):
     generation: int = 0
     requests: tuple[Request, ...] = ()
     processes: tuple[HandleSummary, ...] = ()
+    tasks: tuple[TaskRecord, ...] = ()
 
 
 def first_observation(state: SessionState, cursor: str) -> Observation:
@@ -122,6 +125,7 @@ def first_observation(state: SessionState, cursor: str) -> Observation:
         queue=queue,
         requests=tuple(shown_request(request) for request in state.requests),
         processes=tuple(shown_process(summary) for summary in state.processes),
+        tasks=tuple(shown_task(record) for record in state.tasks),
     )
 
 

@@ -49,12 +49,17 @@ class GrantReader(Protocol):
 
 class _News(Struct):
     """`record` is the process after it; without one, as it stands when it is told. `session_id`: whom alone it is for.
-    A blank kind is a doubt.
+    A blank kind is a doubt. `readings`: how many readings of sessions there had been when it came.
     """
 
     kind: str
     record: ProcessRecord | None = None
     session_id: str | None = None
+    readings: int = 0
+
+    def suits(self, handle: RuntimeHandle) -> bool:
+        """Whether its record is newer than what the session was read with."""
+        return self.record is not None and handle.reading <= self.readings
 
 
 class _Bundle(Struct):
@@ -137,6 +142,7 @@ class ProcessNews:
     def _add(self, process_id: str, each: _News) -> None:
         if self._stopped:
             return
+        each.readings = self._handles.readings
         bundle = self._bundles.get(process_id)
         if bundle is None:
             self._bundles[process_id] = _Bundle([each])
@@ -175,12 +181,6 @@ class ProcessNews:
                 del self._telling[process_id]
 
     async def _tell(self, process_id: str, news: Sequence[_News]) -> None:
-        now = None
-        if any(each.record is None for each in news):
-            try:
-                now = await self._store.get_process(process_id)
-            except NotFound:
-                return  # it was not registered
         holders: dict[str, list[GrantHolder]] = {}
         for holder in await self._store.grants_of_process(process_id):
             holders.setdefault(holder.scope.session_id, []).append(holder)
@@ -188,15 +188,35 @@ class ProcessNews:
         for session_id in dict.fromkeys((*holders, *concerned)):
             try:
                 async with self._handles.opened(session_id) as handle:
+                    concerning = [each for each in news if each.session_id in (None, session_id)]
+                    now = await self._as_it_stands(process_id, handle, concerning)
                     frame_id = handle.view.read_view.agent_frame_id
                     # The session's own grant comes first, and of several the first says how it is called.
                     granted = holders.get(session_id, ())
                     seen = [each.descriptor for each in granted if each.scope.agent_frame_id in ("", frame_id)]
-                    for each in news:
-                        if each.session_id in (None, session_id) and (record := each.record or now) is not None:
+                    for each in concerning:
+                        if (record := each.record if each.suits(handle) else now) is not None:
                             _tell_one(handle, each.kind, record, seen)
             except (NotFound, SessionDeleted):
                 continue  # it is gone, and nobody watches it
+
+    async def _as_it_stands(
+        self, process_id: str, handle: RuntimeHandle, news: Sequence[_News]
+    ) -> ProcessRecord | None:
+        """The process as it is now, if the news does not say it; none when it is not there.
+
+        What came before the session was read is in what was read, with whatever came after it: that the process has
+        ended, perhaps, and in another program, which nobody here would tell of again.
+        """
+        while not all(each.suits(handle) for each in news):
+            reading = handle.reading
+            try:
+                now = await self._store.get_process(process_id)
+            except NotFound:
+                return None  # it was not registered
+            if handle.reading == reading:
+                return now
+        return None
 
 
 def _tell_one(handle: RuntimeHandle, kind: str, record: ProcessRecord, seen: Sequence[dict[str, Any]]) -> None:

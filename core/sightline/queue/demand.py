@@ -8,8 +8,10 @@ A *key* is a session, or none for the look at whatever there is. A key is wanted
 * nowhere: nothing is kept of it.
 
 A drive and a session in flight hold a permit each, who rests holds none. A drive may leave for a while, when it waits
-for something outside, and holds none meanwhile; when it comes back it gets the next one, before any that is to begin. A
-drive that fails rests: 25 ms, doubling to a second, and its eighth failure in a row is the last until somebody asks
+for something outside, and holds none meanwhile; when it comes back it gets the next one, before any that is to begin,
+or one above their number if it insists.
+
+A drive that fails rests: 25 ms, doubling to a second, and its eighth failure in a row is the last until somebody asks
 again. A contended one rests by the same ladder for as long as it takes, which costs it nothing of its eight tries. Rest
 is never shortened, or a storm of pokes would be a storm of tries. Success forgets all troubles.
 """
@@ -149,6 +151,9 @@ class FairSchedule:
         session_id = next(iter(self._returning))
         self._stay(session_id)
         return session_id
+
+    def insist(self, session_id: str) -> None:
+        self._stay(session_id)
 
     def _stay(self, session_id: _Key) -> None:
         """It is not away any more."""

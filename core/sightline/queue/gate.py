@@ -120,6 +120,9 @@ class GatedSchedule:
     def admit(self) -> str | None:
         return None
 
+    def insist(self, session_id: str) -> None:
+        pass
+
     def _end(self, now: float) -> None:
         self._drive = None
         if self._starting:

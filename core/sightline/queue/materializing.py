@@ -1,8 +1,8 @@
 """What claimed work turns into: messages and causes for a running turn, or the input of a new one.
 
 At a checkpoint, each turn input becomes one *transient* message: the model sees it in this turn, and the commit writes
-it once. A process wake becomes a turn cause. A session command becomes nothing: it is not for agents. The slot
-`messages` is there for work that is to be persisted apart from its turn; nothing fills it today.
+it once. A wake of a process or a task becomes a turn cause. A session command becomes nothing: it is not for agents.
+The slot `messages` is there for work that is to be persisted apart from its turn; nothing fills it today.
 
 For a turn of its own, the inputs are joined in order. Pictures are named by ids that are the sender's own, so two
 inputs may use one id for two pictures; the later one is renamed, or one sender would see the other's picture. For the
@@ -33,6 +33,8 @@ from sightline.queue.model import (
     ProcessWake,
     SessionCommand,
     SlotPolicy,
+    TaskWake,
+    TaskWakePayload,
     TextItem,
     TurnInput,
     TurnInputPayload,
@@ -56,6 +58,8 @@ __all__ = [
     "input_messages",
     "own_key",
     "pictures_of",
+    "task_cause",
+    "task_wake_draft",
     "wake_cause",
     "wake_draft",
 ]
@@ -131,6 +135,8 @@ def for_checkpoint(batches: Iterable[Batch], attachments: Attachments | None = N
                         transient.append(message)
                 case WakePayload(wake=wake):
                     causes.append(wake_cause(wake))
+                case TaskWakePayload(wake=said):
+                    causes.append(task_cause(said))
                 case CommandPayload():
                     pass
     return CheckpointWork(transient_messages=tuple(transient), turn_causes=tuple(causes))
@@ -251,6 +257,31 @@ def wake_cause(wake: ProcessWake) -> TurnCause:
         event_type=wake.event_type,
         origin=origin,
         text=f"Process {wake.process_id} reported {wake.event_type} (event {wake.sequence}): {wake.input}",
+    )
+
+
+def task_wake_draft(wake: TaskWake) -> Draft:
+    """The batch that a task's wish becomes: alone, as early as can be, and once for each wish of a registration."""
+    return Draft(
+        session_id=wake.target_session_id,
+        payloads=(TaskWakePayload(wake),),
+        source_key=f"task:{wake.generation}:wake:{wake.number}",
+        delivery_policy=DeliveryPolicy.EARLIEST_SAFE_BOUNDARY,
+        slot_policy=SlotPolicy.EXCLUSIVE,
+    )
+
+
+def task_cause(wake: TaskWake) -> TurnCause:
+    return TurnCause(
+        id=f"task:{wake.generation}:{wake.number}",
+        event_type="task.reported",
+        origin={
+            "type": "task",
+            "task_id": wake.task_id,
+            "generation": wake.generation,
+            "number": wake.number,
+        },
+        text=f"Task {wake.task_id} reported: {wake.input}",
     )
 
 

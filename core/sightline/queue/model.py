@@ -37,6 +37,8 @@ __all__ = [
     "ResetSession",
     "SessionCommand",
     "SlotPolicy",
+    "TaskWake",
+    "TaskWakePayload",
     "TextItem",
     "TurnInput",
     "TurnInputPayload",
@@ -139,6 +141,19 @@ class ProcessWake(Struct, frozen=True, kw_only=True):
     process_caused_by: dict[str, Any] | UnsetType = UNSET
 
 
+class TaskWake(Struct, frozen=True, kw_only=True):
+    """A background task's wish for a turn: what it has to say, in lines. `generation` is its registration's, `number`
+    counts its wishes.
+    """
+
+    task_id: str
+    target_session_id: str
+    generation: int
+    number: int
+    input: str
+    created_at_ms: int
+
+
 class RefreshToolSurface(Struct, frozen=True, kw_only=True, tag="refresh_tool_surface", tag_field="kind"):
     """Read the tools anew. With `expected_generation`, only if the surface still is of that generation."""
 
@@ -163,11 +178,15 @@ class WakePayload(Struct, frozen=True, tag="process_wake", tag_field="type"):
     wake: ProcessWake
 
 
+class TaskWakePayload(Struct, frozen=True, tag="task_wake", tag_field="type"):
+    wake: TaskWake
+
+
 class CommandPayload(Struct, frozen=True, tag="session_command", tag_field="type"):
     command: SessionCommand
 
 
-Payload = TurnInputPayload | WakePayload | CommandPayload
+Payload = TurnInputPayload | WakePayload | TaskWakePayload | CommandPayload
 """What a batch may carry, told apart by `type`."""
 
 

@@ -18,6 +18,7 @@ from sightline.queue.model import (
     Draft,
     Item,
     SlotPolicy,
+    TaskWakePayload,
     TextItem,
     TurnInputPayload,
     WakePayload,
@@ -157,6 +158,8 @@ def text_of(batch: Batch) -> str:
                 lines += [part.text for part in given.items if isinstance(part, TextItem) and part.text]
             case WakePayload(wake=wake):
                 lines.append(wake.input)
+            case TaskWakePayload(wake=said):
+                lines.append(said.input)
             case CommandPayload(command=command):
                 lines.append(command.reason)
     return "\n".join(lines)

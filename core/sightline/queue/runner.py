@@ -196,10 +196,13 @@ class QueuedWorkRunner:
     def give_way(self, session_id: str) -> None:
         """The session's drive waits for something outside: until it takes its place again, another may run."""
         self._schedule.leave(session_id)
+        self._let_go_on(session_id)
         self._go_on()
 
     async def take_place(self, session_id: str) -> None:
-        """Return when the session's drive may go on, within the bound. At once when it never gave way. Cancellable."""
+        """Return when the session's drive may go on, within the bound; at once when it never gave way, or gives way
+        again. Cancellable.
+        """
         if self._schedule.come_back(session_id):
             return
         if session_id not in self._returning:
@@ -207,6 +210,16 @@ class QueuedWorkRunner:
         returning = self._returning[session_id]
         self._go_on()
         await asyncio.shield(returning)  # the drive may wait for it in several places
+
+    def insist(self, session_id: str) -> None:
+        """The session's drive goes on and counts again, beyond the bound if it has to be."""
+        self._schedule.insist(session_id)
+        self._let_go_on(session_id)
+
+    def _let_go_on(self, session_id: str) -> None:
+        returning = self._returning.pop(session_id, None)
+        if returning is not None:
+            returning.set_result(None)
 
     # Drives
 
@@ -217,7 +230,7 @@ class QueuedWorkRunner:
             return
         now = self._clock.monotonic()
         while (session_id := self._schedule.admit()) is not None:
-            self._returning.pop(session_id).set_result(None)
+            self._let_go_on(session_id)
         while (drive := self._schedule.take(now)) is not None:
             task = loop.create_task(self._call_host(drive), name=f"drive {drive.session_id or 'anything'}")
             self._drives[task] = drive

@@ -118,7 +118,7 @@ class Schedule(Protocol):
         ...
 
     def leave(self, session_id: str) -> None:
-        """The session's drive goes on without counting against the bound."""
+        """The session's drive goes on without counting against the bound, and waits for `admit` no more."""
         ...
 
     def come_back(self, session_id: str) -> bool:
@@ -127,6 +127,10 @@ class Schedule(Protocol):
 
     def admit(self) -> str | None:
         """A session whose drive counts again from now on."""
+        ...
+
+    def insist(self, session_id: str) -> None:
+        """It counts again, within the bound or not."""
         ...
 
     def tick(self, now: float) -> Overdue:

@@ -163,7 +163,7 @@ class PersistedState(Struct, frozen=True, kw_only=True):
 
 class Request(Struct, frozen=True, kw_only=True):
     """What a turn asks of people and waits for. `kind`: `approval`, `question`, or a word of the agent's own.
-    `options`: what may be answered, if it is not just anything.
+    `options`: what is offered as an answer; an approval takes no other.
     """
 
     request_id: str

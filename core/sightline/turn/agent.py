@@ -36,6 +36,7 @@ from sightline.process.model import AwaitOutput, Disposition, EventType
 from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Role, Usage, UsageFigures
 from sightline.session.rules import add_usage
+from sightline.turn.background import TurnTasks
 from sightline.turn.composing import NewFrame
 from sightline.turn.recording import Journal
 from sightline.turn.rules import error_text, failure_text
@@ -147,6 +148,7 @@ class Turn:
         journal: Journal | None = None,
         ask: Ask | None = None,
         processes: Processes | None = None,
+        tasks: TurnTasks | None = None,
         causes: tuple[TurnCause, ...] = (),
         options: dict[str, Any] | UnsetType = UNSET,
     ) -> None:
@@ -167,6 +169,7 @@ class Turn:
         self._ask = ask
         self._asked = 0
         self._processes = processes
+        self._tasks = tasks
         self._begun = 0
         self._over = False
         self._cancelled = False
@@ -295,7 +298,8 @@ class Turn:
         The request outlives this attempt, and so does its answer: who asks again under the same key in a later attempt
         of the turn asks nothing new. Without a `key` it is `ask-1`, `ask-2` and so on, in the order of the calls; who
         asks several things at a time, or not always the same things, gives keys. `kind`: `question`, `approval`, or
-        a word of the agent's own. `options`: what may be answered; the answer is not held against them.
+        a word of the agent's own. `options`: what is offered as an answer; an `approval` takes no other, while the
+        answer to any other kind is not held against them.
 
         While it waits, the turn takes no place from others. Cancelling the turn, or its other end, withdraws the
         request. Raises TypeError for what is no text or no JSON, StoreUnavailable, LeaseLost.
@@ -366,6 +370,14 @@ class Turn:
         if self._processes is None:
             raise AgentError("there is nobody to keep processes")
         await self._processes.cancel(process_id, reason)
+
+    @property
+    def tasks(self) -> TurnTasks:
+        """The background tasks of the session: work in this program that outlives the turn, but not the program."""
+        self._refuse_when_over()
+        if self._tasks is None:
+            raise AgentError("there is nobody to keep tasks")
+        return self._tasks
 
     async def end_of(self, process_id: str) -> AwaitOutput:
         """What a process came to, once it has ended, however long that takes; while it waits, the turn takes no place

@@ -3,9 +3,11 @@
 An answer reaches the turn that waits for it by a poke. The durable row is the answer: for all that wait in this process
 together the store is asked once in a while, and so an answer is found that was given elsewhere, or whose poke was lost.
 
-While a turn waits it holds no place among those that may run at one time, and takes one again before it goes on. Of
-several requests at a time the first answer ends that, and the turn holds its place while it waits for the others. The
-same goes for turns that wait for the end of a process.
+While anything that a turn asks is open, it holds no place among those that may run at one time; it takes one again
+before it goes on with the last answer. What an earlier answer sets going runs beside those that count, as does whatever
+was at work when the turn asked: from outside nobody sees whether a task computes or waits. The other way round, whoever
+allows one of two calls and goes home would keep a place from others until the morning. The same goes for turns that
+wait for the end of a process.
 """
 
 from __future__ import annotations
@@ -43,7 +45,11 @@ class Places(Protocol):
         ...
 
     async def take_place(self, session_id: str) -> None:
-        """Return when the session's turn may go on. Cancellable at any time."""
+        """Return when the session's turn may go on, or waits for somebody again. Cancellable at any time."""
+        ...
+
+    def insist(self, session_id: str) -> None:
+        """The session's turn goes on, and counts again, whether there is a place for it or not."""
         ...
 
 
@@ -52,6 +58,9 @@ class _Unbounded:
         pass
 
     async def take_place(self, session_id: str) -> None:
+        pass
+
+    def insist(self, session_id: str) -> None:
         pass
 
 
@@ -154,18 +163,20 @@ class Asking:
         """Wait for something that goes on without the turn: it holds no place meanwhile, and gives its work back when
         this process has to go. Raises what the work raises.
         """
+        session_id = running.claim.session_id
+        running.waiting += 1
         self._aside[running] = self._aside.get(running, 0) + 1
         try:
             if self._draining:
                 _hand_back(running)
             with running.stopwatch.paused():
-                self.places.give_way(running.claim.session_id)
-                try:
-                    return await work
-                finally:
-                    if not running.stopped.is_set():
-                        await self.places.take_place(running.claim.session_id)
+                self.places.give_way(session_id)
+                came_to = await work
+                if running.waiting == 1:
+                    await self.places.take_place(session_id)
+            return came_to
         finally:
+            self._waits_less(running)
             self._aside[running] -= 1
             if not self._aside[running]:
                 del self._aside[running]
@@ -178,13 +189,19 @@ class Asking:
         return waiter
 
     def _leave(self, request_id: str, waiter: _Waiter) -> None:
-        waiter.running.waiting -= 1
+        self._waits_less(waiter.running)
         waiters = self._waiting[request_id]
         waiters.remove(waiter)
         if not waiters:
             del self._waiting[request_id]
         if not self._waiting:
             self._anybody.clear()
+
+    def _waits_less(self, running: Running) -> None:
+        running.waiting -= 1
+        if not running.waiting and not running.over:
+            # Mostly it has its place. Not so where it stopped waiting by itself, for which there is no waiting.
+            self.places.insist(running.claim.session_id)
 
     async def _answer(self, waiter: _Waiter) -> str:
         session_id = waiter.handle.session_id
@@ -193,7 +210,8 @@ class Asking:
         with waiter.running.stopwatch.paused():
             self.places.give_way(session_id)
             answer = await waiter.answer
-            await self.places.take_place(session_id)
+            if waiter.running.waiting == 1:
+                await self.places.take_place(session_id)
         return answer
 
     async def _look_for_answers(self) -> None:
@@ -212,6 +230,6 @@ class Asking:
 
 
 def _hand_back(running: Running) -> None:
-    if not running.stopped.is_set():
+    if not running.stopped.done():
         running.handing_back = True
         running.stop()

@@ -40,6 +40,7 @@ from sightline.session.model import Attachment, Failure, LeaseRequest
 from sightline.session.port import AttachmentStore, SessionStore
 from sightline.turn.agent import Agent, AgentError, History, Turn
 from sightline.turn.asking import Asking, Places
+from sightline.turn.background import TurnTasks
 from sightline.turn.commands import CommandEffect, ToolSource, carry_out
 from sightline.turn.commit import CommitResult, CommitStore, TurnCommit
 from sightline.turn.composing import Said, command_commit, frame_switch, turn_commit
@@ -104,6 +105,7 @@ class TurnDriver:
         limits: DriverLimits,
         refresh: Callable[[RuntimeHandle], Awaitable[None]],
         processes: ProcessHost | None = None,
+        tasks: Callable[[str, str], TurnTasks] | None = None,
     ) -> None:
         self._store = store
         self._attachments = attachments
@@ -115,6 +117,7 @@ class TurnDriver:
         self._limits = limits
         self._refresh = refresh
         self._processes = processes
+        self._tasks = tasks
         self._intake = Intake(store, attachments, clock, ids, owner_id=owner_id)
         self._keeper = LeaseKeeper(store, clock, lease_ms=limits.lease_ms, claim_ms=CLAIM_TTL_MS)
         self._asking = Asking(store, clock, ids, poll_interval=limits.poll_interval)
@@ -141,7 +144,7 @@ class TurnDriver:
     def request_cancel(self, session_id: str, turn_id: str, reason: str) -> None:
         """Stop the agent of that turn, if it runs here and nobody stopped it before. The store knows of it already."""
         running = self._running.get(session_id)
-        if running is not None and running.claim.turn_id == turn_id and not running.stopped.is_set():
+        if running is not None and running.claim.turn_id == turn_id and not running.stopped.done():
             running.cancel_reason = reason or _NO_REASON
             running.stop()
 
@@ -149,7 +152,7 @@ class TurnDriver:
         """Stop every agent and give its work back, uncharged, also what is claimed later: this process will end."""
         self._ending = True
         for running in self._running.values():
-            if not running.stopped.is_set():
+            if not running.stopped.done():
                 running.handing_back = True
                 running.stop()
 
@@ -333,6 +336,7 @@ class TurnDriver:
             else TurnProcesses(
                 self._processes, claim, self._clock, aside=lambda work: self._asking.aside(running, work)
             ),
+            tasks=None if self._tasks is None else self._tasks(claim.session_id, claim.turn_id),
             causes=work.turn_causes,
             options=work.input.protocol_turn_options,
         )
@@ -344,7 +348,7 @@ class TurnDriver:
         early = early_outcome(running.claim, self._limits.max_attempts)
         if early is not None:
             return CommandEffect(outcome=early)
-        if running.stopped.is_set():
+        if running.stopped.done():
             return None if running.cancel_reason is None else CommandEffect(outcome=_cancelled(running.cancel_reason))
         view = handle.view
         work = asyncio.create_task(
@@ -357,35 +361,32 @@ class TurnDriver:
                 clock=self._clock,
             )
         )
-        stopped = asyncio.create_task(running.stopped.wait())
         try:
-            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((work, running.stopped), return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
             return None if running.cancel_reason is None else CommandEffect(outcome=_cancelled(running.cancel_reason))
         finally:
-            for task in (work, stopped):
-                task.cancel()
-            await asyncio.gather(work, stopped, return_exceptions=True)
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
 
     async def _perform(self, running: Running, turn: Turn) -> Outcome | None:
         """Run the agent to its end, or to a cancellation; none when the work is to be handed back."""
-        if not running.stopped.is_set():
+        if not running.stopped.done():
             agent = asyncio.create_task(_call(self._agent, turn), name=f"agent {running.claim.turn_id}")
             self._agents.add(agent)
             agent.add_done_callback(self._agent_ended)
-            stopped = asyncio.create_task(running.stopped.wait())
             timing = asyncio.create_task(self._time(running)) if self._limits.turn_timeout else None
             try:
-                await asyncio.wait({agent, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                if agent.done() and not running.stopped.is_set():
+                await asyncio.wait((agent, running.stopped), return_when=asyncio.FIRST_COMPLETED)
+                if agent.done() and not running.stopped.done():
                     running.stop()  # the agent was first: a cancel that comes now has lost the race
                     return _outcome_of(agent)
             finally:
-                stopped.cancel()
                 if timing is not None:
                     timing.cancel()
-                await finish(self._end_agent(agent, turn))
+                if not agent.done():
+                    await finish(self._end_agent(agent, turn))
         if running.timed_out:
             return _timed_out(self._limits.turn_timeout)
         return None if running.cancel_reason is None else _cancelled(running.cancel_reason)
@@ -398,13 +399,12 @@ class TurnDriver:
             _log.warning("turn %s is stopped after %g s", running.claim.turn_id, self._limits.turn_timeout)
 
     async def _end_agent(self, agent: asyncio.Task[None], turn: Turn) -> None:
-        """Cancel the agent, if it has not ended, and wait a while for it to clean up."""
-        if not agent.done():
-            turn.cancel()
-            agent.cancel()
-            if not await within(self._clock, _CANCEL_GRACE, agent):
-                self.left_behind += 1
-                _log.warning("%s ignores its cancellation", agent.get_name())
+        """Cancel the agent, and wait a while for it to clean up."""
+        turn.cancel()
+        agent.cancel()
+        if not await within(self._clock, _CANCEL_GRACE, agent):
+            self.left_behind += 1
+            _log.warning("%s ignores its cancellation", agent.get_name())
 
     def _agent_ended(self, agent: asyncio.Task[None]) -> None:
         self._agents.discard(agent)

@@ -1,4 +1,4 @@
-"""Process groups of the operating system: telling one something, and seeing to its end."""
+"""Process groups of the operating system: what they find around them, telling one something, seeing to its end."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from pathlib import Path
 
 from sightline.clock import Clock
 
-__all__ = ["end_group", "tell_group"]
+__all__ = ["end_group", "inherited_environment", "tell_group"]
 
 _PATROL_SECONDS = 0.01
 _LONGEST_PATROL_SECONDS = 0.16
 _DYING_SECONDS = 0.5
 """What was killed is gone at once, unless it is inside of the system."""
+
+
+def inherited_environment() -> dict[str, str]:
+    """What programs find around them: this program's environment, without the settings of the server, which may hold
+    its keys.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
 
 
 def tell_group(group: int, number: int) -> bool:

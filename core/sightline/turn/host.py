@@ -6,9 +6,10 @@ tells the one what the other's answer means.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
-from sightline.clock import Clock
+from sightline.clock import Clock, within
 from sightline.errors import ClaimExpired, SightlineError
 from sightline.observation.handles import Handles
 from sightline.queue.model import NothingClaimed
@@ -22,11 +23,30 @@ from sightline.queue.runner import (
 )
 from sightline.session.model import Message
 from sightline.session.rules import in_frame
+from sightline.turn.agent import Agent
 from sightline.turn.driver import TurnDriver, TurnStore
 
-__all__ = ["TurnHost"]
+__all__ = ["TurnHost", "close_agent"]
 
 _log = logging.getLogger("sightline.turn.host")
+
+_CLOSE_SECONDS = 5.0
+
+
+async def close_agent(agent: Agent | None, clock: Clock) -> None:
+    """Let the agent end what it holds open, if it has a `close` for that."""
+    close = getattr(agent, "close", None)
+    if close is None:
+        return
+    closing = asyncio.ensure_future(close())
+    try:
+        if not await within(clock, _CLOSE_SECONDS, closing):
+            _log.warning("the agent did not close within %.0f s", _CLOSE_SECONDS)
+        elif not closing.cancelled() and (error := closing.exception()) is not None:
+            _log.warning("the agent did not close well: %s", error, exc_info=error)
+    finally:
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
 
 
 class TurnHost:

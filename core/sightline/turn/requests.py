@@ -4,8 +4,9 @@ A turn that needs a word from somebody, an approval or the answer to a question,
 is durable: it outlives the attempt that opened it and the process that ran it, and so does its answer. An attempt that
 comes to the same place finds the request under the key it has within its turn, and the answer if there is one.
 
-A request is answered once. What its turn does not need any more, because it ended otherwise, is withdrawn by the commit
-in its own transaction; answers are kept for a while, so that a second one is told that it comes too late.
+A request is answered once; an approval that offers options, by one of those. What its turn does not need any more,
+because it ended otherwise, is withdrawn by the commit in its own transaction; answers are kept for a while, so that a
+second one is told that it comes too late.
 
 Waiting is not failing. Whoever has come to an open request has done all there was to do, so the attempts of its turn
 are counted from the beginning again: a turn may wait through any number of restarts.
@@ -47,7 +48,7 @@ class RequestStore(Protocol):
         self, session_id: str, request_id: str, answer: str, *, then: Callable[[Asked], None]
     ) -> Asked:
         """Raises RequestNotFound (never opened, withdrawn, or forgotten), AlreadyAnswered, SessionNotFound,
-        SessionDeleted.
+        SessionDeleted; InvalidInput for an open request that this is no answer to (`sightline.turn.rules`).
         """
         ...
 

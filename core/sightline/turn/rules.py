@@ -7,19 +7,22 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import UNSET, UnsetType, structs
 
+from sightline.errors import InvalidInput
 from sightline.observation.activities import Outcome
 from sightline.queue.materializing import InputMessage
 from sightline.queue.model import Batch, BatchState, Claim
 from sightline.queue.rules import new_batch
-from sightline.session.model import INITIAL_FRAME, Failure, Message
+from sightline.session.model import INITIAL_FRAME, Failure, Message, Request
 from sightline.turn.commit import FollowUp, TurnCommit
 
 __all__ = [
     "GAVE_UP",
     "assistant_message",
     "batch_end",
+    "check_answer",
     "early_outcome",
     "ended_batches",
     "error_text",
@@ -35,6 +38,23 @@ __all__ = [
 GAVE_UP = "engine_gave_up"
 _FOLLOW_UP = ":agent-frame:"
 _FIT_FOR_URLS = re.compile(r"[A-Za-z0-9._:@-]{1,80}", re.ASCII)
+
+
+def check_answer(request: Request, answer: str) -> None:
+    """Raises InvalidInput for what is no answer to the request: an approval that offers options takes nothing else. A
+    slip there would be a word that nobody gave. What other kinds offer is a help, and whoever is asked may know better.
+    """
+    if request.kind != "approval" or not request.options:
+        return
+    said = _canonical(msgspec.json.decode(answer))
+    offered = [_canonical(option) for option in request.options]
+    if said not in offered:
+        raise InvalidInput("answer", f"must be one of {b', '.join(offered).decode()}")
+
+
+def _canonical(value: Any) -> bytes:
+    """JSON that is equal where the values are: to Python, true and 1 are."""
+    return msgspec.json.encode(value, order="sorted")
 
 
 def early_outcome(claim: Claim, max_attempts: int) -> Outcome | None:

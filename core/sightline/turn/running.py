@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from sightline.clock import Clock
 from sightline.queue.materializing import InputMessage, exclusive_command
@@ -44,17 +45,19 @@ class Running:
         """Paused while the turn waits for people."""
         self.window: FlushWindow | None = None
         self.waiting = 0
-        """How many answers it waits for."""
+        """How many answers, and ends of processes, it waits for."""
         self.waited = False
         """Whether it has come to an open request: then no attempt of it is counted any more."""
-        self.stopped = asyncio.Event()
+        self.stopped: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        """Done once its end was decided. A future: every turn waits for it, and needs no task for that."""
 
     def stop(self) -> None:
-        self.stopped.set()
+        if not self.stopped.done():
+            self.stopped.set_result(None)
 
     def time_out(self) -> None:
         """It took longer than a turn may; unless its end is decided already."""
-        if not self.stopped.is_set():
+        if not self.stopped.done():
             self.timed_out = True
             self.stop()
 

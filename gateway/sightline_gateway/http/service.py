@@ -41,8 +41,6 @@ OPERATIONS = (
 )
 
 _LATER = (
-    ("GET POST", "/v1/sessions/{session_id}/tasks"),
-    ("GET POST DELETE", "/v1/sessions/{session_id}/tasks/{rest:path}"),
     ("POST", "/v1/tickets"),
     ("GET", "/metrics"),
     ("GET", "/asyncapi.json"),

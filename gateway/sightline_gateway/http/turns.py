@@ -43,7 +43,9 @@ class PostCancel(Struct, forbid_unknown_fields=True):
 
 
 class PostAnswer(Struct, forbid_unknown_fields=True):
-    """What somebody says to a request of a turn: an approval, or the answer to a question."""
+    """What somebody says to a request of a turn: an approval, which is one of the request's `options` if it has some,
+    or the answer to a question, which is any JSON.
+    """
 
     request_id: Annotated[str, Meta(min_length=1, max_length=200)]
     answer: Any

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,9 +18,12 @@ from sightline.errors import (
     ProcessNotYours,
     ProcessTerminal,
     SessionNotFound,
+    SightlineError,
     StoreUnavailable,
 )
+from sightline.observation.fold import fold
 from sightline.observation.model import shown_process
+from sightline.process.appending import ending
 from sightline.process.functions import Functions, RunningProcess, function_registration
 from sightline.process.model import (
     CancelledOutput,
@@ -30,6 +35,7 @@ from sightline.process.model import (
     Registration,
     SuccessOutput,
 )
+from sightline.session.model import NewSession
 from sightline.testing.clock import settled
 from sightline.testing.conformance.process_steps import HERE, NOTE, external
 from tests.core.worlds import Puppet, Watched, World, running, watch
@@ -232,6 +238,23 @@ async def test_everything_of_a_session_is_asked_to_end() -> None:
         await in_step(world, *BOTH)
 
 
+async def test_what_leaves_or_ends_while_all_are_asked_to_end_is_passed_by() -> None:
+    async with running(None, session_ids=BOTH) as world:
+        processes = world.kernel.processes
+        for process_id in ("a", "b", "c", "d"):
+            await begin(world, process_id)
+        gate = world.faults.hold("append_event")
+        asking = asyncio.create_task(processes.cancel_all("s"))
+        await gate.reached.wait()
+        await processes.transfer(HERE, THERE, ["b"])
+        await processes.complete("c")
+        gate.open()
+        assert [record.process_id for record in await asking] == ["a", "d"]
+        assert [(await processes.get(name)).cancel_requested for name in ("a", "b", "c", "d")] == [
+            *(True, False, False, True)
+        ]
+
+
 async def test_what_is_not_kept_is_taken_away_and_ends_where_nobody_else_sees_it() -> None:
     async with running(None, session_ids=BOTH) as world:
         processes = world.kernel.processes
@@ -365,6 +388,17 @@ async def test_what_was_not_done_is_not_told() -> None:
         assert (told(here), told(there)) == (["started"], [])
 
 
+async def test_a_session_that_is_read_later_is_not_told_what_was_before() -> None:
+    async with running(None) as world:
+        held = world.faults.hold("grants_of_process")
+        await world.store.create_session(NewSession(session_id="t"), 0, lambda _: None)
+        await begin(world, "p", THERE)  # that it began is told when it is known who sees it
+        output = SuccessOutput(value="done in another program")
+        await world.store.append_event("p", ending("p", output), now=0, then=lambda _: None)
+        held.open()
+        await in_step(world, "t")
+
+
 async def test_the_cursor_that_shows_a_write_waits_for_the_store() -> None:
     async with running(None, session_ids=BOTH) as world:
         here = await watch(world)
@@ -380,3 +414,56 @@ async def test_the_cursor_that_shows_a_write_waits_for_the_store() -> None:
         await world.clock.run_for(1.0)
         assert await later == here.events[-1].cursor
         assert told(here) == ["started", "revoked"]
+
+
+# All of it
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_happens_to_processes_shows_as_it_is_stored_and_as_it_was_told(seed: int) -> None:
+    chance = random.Random(seed)
+    async with running(None, session_ids=BOTH) as world:
+        processes = world.kernel.processes
+        watched = [await watch(world, session_id) for session_id in BOTH]
+        names = ("a", "b", "c")
+
+        async def something() -> None:
+            name, scope, other = chance.choice(names), *chance.sample((HERE, THERE), 2)
+            match chance.randrange(8):
+                case 0 | 1:
+                    grants = [NewGrant(scope=each) for each in chance.choice(((HERE,), (THERE,), (HERE, THERE), ()))]
+                    await processes.start_process(external(name, event_types=(PROGRESS,)), grants)
+                case 2:
+                    await processes.append(name, NewEvent(event_type="progress", payload=chance.randrange(9)))
+                case 3:
+                    await processes.cancel(name)
+                case 4:
+                    await processes.complete(name)
+                case 5:
+                    await processes.grant(name, scope, {"label": str(chance.randrange(9))})
+                case 6:
+                    await processes.revoke(name, scope)
+                case 7:
+                    await processes.transfer(scope, other, [name])
+
+        for _ in range(40):
+            if not chance.randrange(3):
+                method = chance.choice(
+                    ("register_process", "append_event", "grant_process", "transfer_grants", "grants_of_process")
+                )
+                match chance.randrange(3):
+                    case 0:
+                        world.faults.fail_before(method)
+                    case 1:
+                        world.faults.fail_after(method)
+                    case 2 if method != "grants_of_process":
+                        world.faults.fail_after(method, told=False)
+            with contextlib.suppress(SightlineError):
+                await something()
+            if not chance.randrange(4):
+                await settled()
+        world.faults.heal()
+        await world.clock.run_for(10.0)
+        await in_step(world, *BOTH)
+        for each in watched:
+            assert fold(each.views[0], each.events) == each.handle.view

@@ -315,7 +315,24 @@ async def test_the_demo_says_at_which_step_it_took_something_in() -> None:
             await world.send(text, delivery_policy=EARLY)
         await world.clock.run_for(2.0)
         answer = (await said(world))[-1]
-        assert answer == ("assistant", "at step 2: first\nat step 3: second\nat step 4: third")
+        assert answer == ("assistant", "at step 1: first\nat step 2: second\nat step 3: third")
+
+
+async def test_what_comes_in_time_for_the_last_step_prolongs_the_demos_turn() -> None:
+    async with running(demo) as world:
+        await world.send("steps 5 every 200")
+        await world.clock.run_for(0.9)
+        await world.send("late", delivery_policy=EARLY)
+        await world.clock.run_for(0.2)
+        assert (await world.view()).status == "running"
+        await world.send("later", delivery_policy=EARLY)
+        await world.clock.run_for(0.2)
+        await world.send("a turn of its own")
+        await world.clock.run_for(5.0)
+        [*_, own, answer] = await said(world)
+        assert own == ("user", "a turn of its own")
+        assert answer[1].startswith("I am the demo agent.")
+        assert ("assistant", "at step 5: late\nat step 6: later") in await said(world)
 
 
 WAKE = ProcessWake(

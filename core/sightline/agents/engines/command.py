@@ -26,7 +26,7 @@ from sightline.errors import StoreUnavailable
 from sightline.process.engine import ProcessWork
 from sightline.process.kinds import OUTPUT, OUTPUT_DROPPED, SPAWNED
 from sightline.process.model import CancelledOutput, FailureOutput, ProcessRecord, SuccessOutput
-from sightline.turn.groups import end_group
+from sightline.turn.groups import end_group, inherited_environment
 
 __all__ = ["MOST_OUTPUT", "CommandEngine"]
 
@@ -89,9 +89,7 @@ class CommandEngine:
 
     async def _begin(self, argv: list[str], folder: str | None, env: dict[str, str], clock: Clock) -> _Command:
         """Raises OSError when there is no such program or it may not be run."""
-        inherited = self._environment
-        if inherited is None:
-            inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
+        inherited = inherited_environment() if self._environment is None else self._environment
         starting = asyncio.create_task(
             asyncio.get_running_loop().subprocess_exec(
                 lambda: _Command(self._most_output, clock),

@@ -342,7 +342,7 @@ class Performance:
         return ToolResultPart(call_id=call.call_id, name=call.name, output=shown)
 
     async def _approve(self, call: ToolCallPart, effect_id: int) -> None:
-        """Returns once somebody allows it. Raises ToolFailed for any other answer, with its words."""
+        """Returns once somebody allows it. Raises ToolFailed when somebody does not."""
         args = msgspec.json.encode(call.args).decode()
         answer = await self._turn.ask(
             f"May {call.name} be called with {args}?",
@@ -350,9 +350,8 @@ class Performance:
             options=[_ALLOW, _DENY],
             key=f"approval-{effect_id}-{call.call_id}",
         )
-        if answer == _ALLOW:
-            return
-        raise ToolFailed("the call was not allowed" if answer == _DENY else f"the call was not allowed: {answer}")
+        if answer != _ALLOW:
+            raise ToolFailed("the call was not allowed")
 
 
 def _in_short(summary: str) -> str:

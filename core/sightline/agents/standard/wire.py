@@ -18,26 +18,21 @@ RESPONSE_BYTES = 64 * 1024 * 1024
 def bounded_client(*, line_bytes: int = LINE_BYTES, response_bytes: int = RESPONSE_BYTES) -> httpx2.AsyncClient:
     """A client whose responses fail with ModelError when they, or a line of them, are too long.
 
-    How long to wait for a word is not its business: whoever asks has a clock.
+    How long to wait for a word is not its business: whoever asks has a clock. Proxies are, as everywhere, what
+    `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
     """
+
+    async def bound(response: httpx2.Response) -> None:
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _Counted(response.stream, line_bytes, response_bytes)
+
+    # By a hook, and not by a transport of ours, which would have to know of proxies too.
     return httpx2.AsyncClient(
-        transport=_Bounded(line_bytes, response_bytes),
+        event_hooks={"response": [bound]},
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
         timeout=httpx2.Timeout(None, connect=10.0),
         headers={"accept-encoding": "identity"},  # what is counted is what comes out
     )
-
-
-class _Bounded(httpx2.AsyncHTTPTransport):
-    def __init__(self, line_bytes: int, response_bytes: int) -> None:
-        super().__init__(limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20))
-        self._line_bytes = line_bytes
-        self._response_bytes = response_bytes
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        response = await super().handle_async_request(request)
-        assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _Counted(response.stream, self._line_bytes, self._response_bytes)
-        return response
 
 
 class _Counted(httpx2.AsyncByteStream):

@@ -11,6 +11,7 @@ from sightline.session.leasing import is_lost
 from sightline.session.model import Request, SessionLease
 from sightline.stores.memory.state import Question, Session, State
 from sightline.turn.requests import Asked
+from sightline.turn.rules import check_answer
 
 __all__ = ["answer_request", "answers_to", "end_requests", "open_request", "purge_requests"]
 
@@ -39,7 +40,8 @@ def answer_request(state: State, session_id: str, request_id: str, answer: str) 
     if question is None:
         raise RequestNotFound(session_id, request_id)
     if question.answer is not None:
-        raise AlreadyAnswered(session_id, request_id)
+        raise AlreadyAnswered(session_id, request_id, question.answer)
+    check_answer(question.request, answer)
     question.answer = answer
     return Asked(question.request, answer)
 

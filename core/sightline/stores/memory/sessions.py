@@ -113,6 +113,8 @@ def list_frames(state: State, session_id: str) -> tuple[AgentFrame, ...]:
 def delete_session(state: State, session_id: str, now: int) -> GrantsEnded:
     state.session(session_id)
     ended = end_grants(state, session_id, SESSION_DELETED, now)
+    for task in state.sessions[session_id].tasks.values():
+        del state.homes[task.generation]
     del state.sessions[session_id]
     state.deleted.add(session_id)
     return ended

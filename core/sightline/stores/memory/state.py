@@ -13,6 +13,8 @@ from sightline.queue.rules import End
 from sightline.session.leasing import Lane
 from sightline.session.model import Message, Request, SessionRecord, Usage
 from sightline.stores.memory.processes import Processes
+from sightline.tasks.model import TaskName, TaskRecord
+from sightline.tasks.monitoring import MonitorRecord
 from sightline.turn.commit import CommitResult
 
 __all__ = ["Key", "Question", "Row", "Session", "Stamp", "State"]
@@ -101,6 +103,9 @@ class Session(Struct):
     journals: dict[str, dict[str, str]] = field(default_factory=dict)
     """By turn: its journal, once it has one."""
     questions: dict[str, Question] = field(default_factory=dict)
+    tasks: dict[str, TaskRecord] = field(default_factory=dict)
+    """In the order in which they came to the session."""
+    monitors: dict[str, MonitorRecord] = field(default_factory=dict)
     lane: Lane = Lane()
 
     def open_requests(self) -> tuple[Request, ...]:
@@ -117,7 +122,7 @@ class Session(Struct):
 
 
 class State:
-    """All sessions, the ids that are fenced, the counters, and all processes."""
+    """All sessions, the ids that are fenced, the counters, all processes, and where which task is."""
 
     def __init__(self) -> None:
         self.sessions: dict[str, Session] = {}
@@ -125,6 +130,9 @@ class State:
         self.sequence = 0
         self.touches = 0
         self.processes = Processes()
+        self.generations = 0
+        self.homes: dict[int, TaskName] = {}
+        """Of each task that is listed: by its generation, where it is."""
 
     def session(self, session_id: str) -> Session:
         """Raises SessionNotFound, SessionDeleted."""

@@ -56,9 +56,22 @@ from sightline.stores.memory import (
     processes,
     requests,
     sessions,
+    tasks,
     waking,
 )
 from sightline.stores.memory.state import State
+from sightline.tasks.model import (
+    ChangedTask,
+    Flavour,
+    NewTask,
+    RegisteredTask,
+    TaskChange,
+    TaskKind,
+    TaskName,
+    TaskRecord,
+    Transferred,
+)
+from sightline.tasks.monitoring import MonitorRecord
 from sightline.turn.commit import CommitResult, TurnCommit
 from sightline.turn.requests import Asked
 
@@ -84,7 +97,8 @@ class MemoryStore:
         return record
 
     async def load_session(self, session_id: str, newest: int) -> SessionState:
-        return granting.with_processes(self._state, sessions.load_session(self._state, session_id, newest))
+        session = granting.with_processes(self._state, sessions.load_session(self._state, session_id, newest))
+        return tasks.with_tasks(self._state, session)
 
     async def list_sessions(self, *, limit: int, after: int | None, status: Status | None) -> SessionPage:
         return sessions.list_sessions(self._state, limit, after, status)
@@ -396,3 +410,71 @@ class MemoryStore:
         delivery = waking.deliver_wake(self._state, position, batch_id, now, max_open)
         then(delivery)
         return delivery
+
+    # Tasks
+
+    async def register_task(
+        self,
+        session_id: str,
+        new: NewTask,
+        *,
+        flavour: Flavour,
+        max_live: int,
+        now: int,
+        then: Callable[[RegisteredTask], None],
+    ) -> RegisteredTask:
+        registered = tasks.register_task(self._state, session_id, new, flavour, self.incarnation, max_live, now)
+        then(registered)
+        return registered
+
+    async def change_task(
+        self, task: TaskName | int, change: TaskChange, *, now: int, then: Callable[[ChangedTask | None], None]
+    ) -> ChangedTask | None:
+        result = tasks.change_task(self._state, task, change, now)
+        then(result)
+        return result
+
+    async def get_task(self, task: TaskName | int) -> TaskRecord:
+        return tasks.get_task(self._state, task)
+
+    async def list_tasks(self, session_id: str, *, live: bool, limit: int) -> tuple[TaskRecord, ...]:
+        return tasks.list_tasks(self._state, session_id, live, limit)
+
+    async def live_tasks_of_kind(self, kind: TaskKind) -> tuple[TaskRecord, ...]:
+        return tasks.live_tasks_of_kind(self._state, kind)
+
+    async def transfer_tasks(
+        self,
+        source: str,
+        target: str,
+        task_ids: Sequence[str],
+        *,
+        now: int,
+        then: Callable[[tuple[Transferred, ...]], None],
+    ) -> tuple[Transferred, ...]:
+        moved = tasks.transfer_tasks(self._state, source, target, task_ids, now)
+        then(moved)
+        return moved
+
+    async def remove_task(self, task: TaskName, *, then: Callable[[TaskRecord | None], None]) -> TaskRecord | None:
+        removed = tasks.remove_task(self._state, task)
+        then(removed)
+        return removed
+
+    async def lose_tasks(self, *, now: int, then: Callable[[tuple[TaskRecord, ...]], None]) -> tuple[TaskRecord, ...]:
+        ended = tasks.lose_tasks(self._state, self.incarnation, now)
+        then(ended)
+        return ended
+
+    async def purge_tasks(self, before: int, limit: int) -> int:
+        return tasks.purge_tasks(self._state, before, limit)
+
+    async def put_monitor(self, record: MonitorRecord, *, then: Callable[[None], None]) -> None:
+        tasks.put_monitor(self._state, record)
+        then(None)
+
+    async def monitored_sessions(self) -> tuple[str, ...]:
+        return tuple(sorted(name for name, session in self._state.sessions.items() if session.monitors))
+
+    async def list_monitors(self, session_id: str) -> tuple[MonitorRecord, ...]:
+        return tasks.list_monitors(self._state, session_id, self.incarnation)

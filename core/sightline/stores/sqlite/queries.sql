@@ -442,3 +442,66 @@ SELECT wake FROM process_wakes WHERE position = :position AND state = 'pending';
 
 -- name: settle_process_wake
 UPDATE process_wakes SET state = :state, settled_at_ms = :now WHERE position = :position;
+
+-- name: task_by_name
+SELECT record FROM tasks WHERE session_id = :session_id AND task_id = :task_id;
+
+-- name: task_by_generation
+SELECT record FROM tasks WHERE generation = :generation;
+
+-- name: insert_task
+-- The generation is told by the insert, so the record without it is put right behind.
+INSERT INTO tasks (session_id, task_id, place, flavour, kind, incarnation, record)
+SELECT :session_id, :task_id, COALESCE(MAX(place), 0) + 1, :flavour, :kind, :incarnation, '{}'
+FROM tasks WHERE session_id = :session_id;
+
+-- name: update_task
+UPDATE tasks SET completed_at_ms = :completed, record = :record WHERE generation = :generation;
+
+-- name: move_task
+UPDATE tasks SET session_id = :session_id, record = :record,
+    place = (SELECT COALESCE(MAX(place), 0) + 1 FROM tasks WHERE session_id = :session_id)
+WHERE generation = :generation;
+
+-- name: delete_task
+DELETE FROM tasks WHERE generation = :generation;
+
+-- name: delete_tasks
+DELETE FROM tasks WHERE session_id = :session_id;
+
+-- name: count_live_tasks
+SELECT count(*) FROM tasks INDEXED BY tasks_live WHERE session_id = :session_id AND completed_at_ms IS NULL;
+
+-- name: list_tasks
+SELECT record FROM tasks WHERE session_id = :session_id ORDER BY place DESC LIMIT :limit;
+
+-- name: list_live_tasks
+SELECT record FROM tasks INDEXED BY tasks_live
+WHERE session_id = :session_id AND completed_at_ms IS NULL ORDER BY place DESC LIMIT :limit;
+
+-- name: live_tasks_of_kind
+SELECT record FROM tasks INDEXED BY tasks_live_by_kind
+WHERE kind = :kind AND completed_at_ms IS NULL ORDER BY generation;
+
+-- name: tasks_of_former_lives
+SELECT record FROM tasks INDEXED BY tasks_managed
+WHERE completed_at_ms IS NULL AND flavour = 'managed' AND incarnation <> :incarnation ORDER BY generation;
+
+-- name: purge_tasks
+DELETE FROM tasks WHERE generation IN (
+    SELECT generation FROM tasks INDEXED BY tasks_ended
+    WHERE completed_at_ms < :before ORDER BY completed_at_ms LIMIT :limit
+);
+
+-- name: put_monitor
+INSERT INTO monitors (session_id, monitor_id, record) VALUES (:session_id, :monitor_id, :record)
+ON CONFLICT DO UPDATE SET record = excluded.record;
+
+-- name: monitored_sessions
+SELECT DISTINCT session_id FROM monitors ORDER BY session_id;
+
+-- name: list_monitors
+SELECT record FROM monitors WHERE session_id = :session_id ORDER BY monitor_id;
+
+-- name: delete_monitors
+DELETE FROM monitors WHERE session_id = :session_id;

@@ -16,6 +16,7 @@ from sightline.stores.sqlite.rows import request_of, text
 from sightline.stores.sqlite.sessions import require_session
 from sightline.stores.sqlite.statements import first, run
 from sightline.turn.requests import Asked
+from sightline.turn.rules import check_answer
 
 __all__ = ["answer_request", "answers_to", "end_requests", "open_request", "purge_requests"]
 
@@ -50,9 +51,11 @@ def answer_request(db: Connection, session_id: str, request_id: str, answer: str
     if row is None:
         raise RequestNotFound(session_id, request_id)
     if row["answer"] is not None:
-        raise AlreadyAnswered(session_id, request_id)
+        raise AlreadyAnswered(session_id, request_id, row["answer"])
+    request = request_of(row)
+    check_answer(request, answer)
     run(db, "answer_request", request_id=request_id, answer=answer)
-    return Asked(request_of(row), answer)
+    return Asked(request, answer)
 
 
 def answers_to(db: Connection, request_ids: Sequence[str]) -> dict[str, str]:

@@ -118,6 +118,8 @@ def delete_session(db: Connection, session_id: str, now: int) -> None:
         "delete_journals",
         "delete_requests",
         "delete_frames",
+        "delete_tasks",
+        "delete_monitors",
         "delete_session",
     ):
         run(db, what, session_id=session_id)

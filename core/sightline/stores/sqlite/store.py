@@ -67,6 +67,7 @@ from sightline.stores.sqlite import (
     processes,
     requests,
     sessions,
+    tasks,
     waking,
 )
 from sightline.stores.sqlite.connection import (
@@ -80,6 +81,18 @@ from sightline.stores.sqlite.connection import (
 )
 from sightline.stores.sqlite.statements import first, run
 from sightline.stores.sqlite.writer import Writer
+from sightline.tasks.model import (
+    ChangedTask,
+    Flavour,
+    NewTask,
+    RegisteredTask,
+    TaskChange,
+    TaskKind,
+    TaskName,
+    TaskRecord,
+    Transferred,
+)
+from sightline.tasks.monitoring import MonitorRecord
 from sightline.turn.commit import CommitResult, TurnCommit, stamp_hash
 from sightline.turn.requests import Asked
 
@@ -191,7 +204,7 @@ class SqliteStore:
         return await self._writer.submit(lambda db: sessions.create_session(db, new, now), then)
 
     async def load_session(self, session_id: str, newest: int) -> SessionState:
-        return await self._read(granting.load_session, session_id, newest)
+        return await self._read(tasks.load_session, session_id, newest)
 
     async def list_sessions(self, *, limit: int, after: int | None, status: Status | None) -> SessionPage:
         return await self._read(sessions.list_sessions, limit, after, status)
@@ -490,3 +503,62 @@ class SqliteStore:
         self, position: int, *, batch_id: str, now: int, max_open: int, then: Callable[[WakeDelivery], None]
     ) -> WakeDelivery:
         return await self._writer.submit(lambda db: waking.deliver_wake(db, position, batch_id, now, max_open), then)
+
+    # Tasks
+
+    async def register_task(
+        self,
+        session_id: str,
+        new: NewTask,
+        *,
+        flavour: Flavour,
+        max_live: int,
+        now: int,
+        then: Callable[[RegisteredTask], None],
+    ) -> RegisteredTask:
+        return await self._writer.submit(
+            lambda db: tasks.register_task(db, session_id, new, flavour, self.incarnation, max_live, now), then
+        )
+
+    async def change_task(
+        self, task: TaskName | int, change: TaskChange, *, now: int, then: Callable[[ChangedTask | None], None]
+    ) -> ChangedTask | None:
+        return await self._writer.submit(lambda db: tasks.change_task(db, task, change, now), then)
+
+    async def get_task(self, task: TaskName | int) -> TaskRecord:
+        return await self._read(tasks.get_task, task)
+
+    async def list_tasks(self, session_id: str, *, live: bool, limit: int) -> tuple[TaskRecord, ...]:
+        return await self._read(tasks.list_tasks, session_id, live, limit)
+
+    async def live_tasks_of_kind(self, kind: TaskKind) -> tuple[TaskRecord, ...]:
+        return await self._read(tasks.live_tasks_of_kind, kind)
+
+    async def transfer_tasks(
+        self,
+        source: str,
+        target: str,
+        task_ids: Sequence[str],
+        *,
+        now: int,
+        then: Callable[[tuple[Transferred, ...]], None],
+    ) -> tuple[Transferred, ...]:
+        return await self._writer.submit(lambda db: tasks.transfer_tasks(db, source, target, task_ids, now), then)
+
+    async def remove_task(self, task: TaskName, *, then: Callable[[TaskRecord | None], None]) -> TaskRecord | None:
+        return await self._writer.submit(lambda db: tasks.remove_task(db, task), then)
+
+    async def lose_tasks(self, *, now: int, then: Callable[[tuple[TaskRecord, ...]], None]) -> tuple[TaskRecord, ...]:
+        return await self._writer.submit(lambda db: tasks.lose_tasks(db, self.incarnation, now), then)
+
+    async def purge_tasks(self, before: int, limit: int) -> int:
+        return await self._writer.submit(lambda db: tasks.purge_tasks(db, before, limit))
+
+    async def put_monitor(self, record: MonitorRecord, *, then: Callable[[None], None]) -> None:
+        await self._writer.submit(lambda db: tasks.put_monitor(db, record), then)
+
+    async def monitored_sessions(self) -> tuple[str, ...]:
+        return await self._read(tasks.monitored_sessions)
+
+    async def list_monitors(self, session_id: str) -> tuple[MonitorRecord, ...]:
+        return await self._read(tasks.list_monitors, session_id, self.incarnation)

@@ -54,6 +54,7 @@ from sightline.testing.conformance import (
     replay_subscriptions,
     requests,
     sessions,
+    tasks,
 )
 from sightline.testing.conformance.logs import MakeLog
 
@@ -94,6 +95,7 @@ STORE_CHECKS: tuple[StoreCheck, ...] = _checks_of(
     process_leases,
     process_grants,
     process_wakes,
+    tasks,
 )
 REPLAY_CHECKS: tuple[ReplayCheck, ...] = _checks_of(replay_log, replay_subscriptions, replay_races)
 

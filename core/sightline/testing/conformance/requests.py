@@ -9,6 +9,7 @@ from msgspec import structs
 from sightline.errors import (
     AlreadyAnswered,
     HeadConflict,
+    InvalidInput,
     LeaseLost,
     RequestNotFound,
     SessionDeleted,
@@ -111,8 +112,24 @@ async def only_the_first_answer_counts(store: KernelStore) -> None:
     await _answer(store, answer="1")
     for answer in ("1", "2"):
         error = await refused(AlreadyAnswered, _answer(store, answer=answer))
-        assert (error.session_id, error.request_id) == ("s", "r1")
+        assert (error.session_id, error.request_id, error.answer) == ("s", "r1", "1")
     assert await store.answers_to(["r1"]) == {"r1": "1"}
+
+
+async def an_approval_takes_nothing_but_what_it_offers(store: KernelStore) -> None:
+    await new_session(store)
+    lease = await acquire(store)
+    await _open(store, lease, _request("r1", kind="approval", options=["yes", {"no": 1, "a": 2}]))
+    await _open(store, lease, _request("r2", kind="question", options=["yes"]))
+    await _open(store, lease, _request("r3", kind="approval"))
+    for answer in ('"no"', "true", '{"no":true,"a":2}', "null"):
+        error = await refused(InvalidInput, _answer(store, "r1", answer))
+        assert error.field == "answer"
+    await _answer(store, "r1", '{"a":2,"no":1}')
+    await refused(AlreadyAnswered, _answer(store, "r1", '"no"'))
+    await _answer(store, "r2", '"other"')
+    await _answer(store, "r3", '"as you like"')
+    assert len(await store.answers_to(["r1", "r2", "r3"])) == 3
 
 
 async def no_answer_at_all_is_told_apart_from_an_answer_of_nothing(store: KernelStore) -> None:

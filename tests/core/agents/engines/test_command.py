@@ -217,7 +217,9 @@ async def test_a_cancelled_command_is_gone_with_all_it_began_before_the_process_
 
 async def test_a_cancelled_command_may_clean_up_and_its_last_words_are_kept(tmp_path: Path) -> None:
     async with working(grace=5.0) as place:
-        await place.begin("sh", "-c", f"trap 'echo bye; exit 0' TERM; echo $$ > {tmp_path}/parent; sleep 1000 & wait")
+        # Short sleeps: one that is being forked when the signal comes may not hear it.
+        idle = "while :; do sleep 0.05; done"
+        await place.begin("sh", "-c", f"trap 'echo bye; exit 0' TERM; echo $$ > {tmp_path}/parent; {idle}")
         [pid] = await pids(tmp_path, "parent")
         began = time.monotonic()
         await place.kernel.processes.cancel("p")

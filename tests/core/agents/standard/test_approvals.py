@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from sightline.agents.standard import StandardAgent, tool
+from sightline.errors import InvalidInput
+from sightline.queue.model import DeliveryPolicy
 from sightline.stores.memory import MemoryStore
 from sightline.testing.clock import ManualClock, settled
 from sightline.testing.models import ScriptedModel, calling, saying
-from sightline.turn.conversation import ToolMessage
+from sightline.turn.conversation import TextPart, ToolMessage, UserMessage
 from tests.core.worlds import World, in_step, running, said, watch
 
 pytestmark = pytest.mark.anyio
@@ -62,24 +64,29 @@ async def test_a_call_waits_until_it_is_allowed_and_others_do_not() -> None:
         await in_step(world, watched)
 
 
-@pytest.mark.parametrize(
-    ("word", "told"),
-    [
-        ("deny", "the call was not allowed"),
-        ("too much", "the call was not allowed: too much"),
-        (True, "the call was not allowed: True"),
-    ],
-)
-async def test_any_other_word_is_told_to_the_model_and_nothing_is_done(word: Any, told: str) -> None:
+async def test_what_is_denied_is_told_to_the_model_and_not_done_and_so_is_what_was_sent_with_it() -> None:
     bank = Bank()
     model = ScriptedModel(calling(("pay", {"amount": 7})), saying("Then not."))
     async with running(agent(model, bank)) as world:
         await world.send("pay 7")
-        await answer(world, 0, word)
+        await world.send("too much", delivery_policy=DeliveryPolicy.EARLIEST_SAFE_BOUNDARY)
+        await answer(world, 0, "deny")
         assert (await said(world))[-1] == ("assistant", "Then not.")
-    results = model.requests[1].messages[-1]
+    results, why = model.requests[1].messages[-2:]
     assert isinstance(results, ToolMessage)
-    assert (results.results[0].output, results.results[0].failed, bank.paid) == (told, True, [])
+    told = results.results[0]
+    assert (told.output, told.failed, bank.paid) == ("the call was not allowed", True, [])
+    assert why == UserMessage(parts=(TextPart(text="too much"),), transient=True)
+
+
+@pytest.mark.parametrize("word", ["yes", "Allow", "too much", True, {"allow": True}])
+async def test_a_word_that_was_not_offered_is_no_answer(word: Any) -> None:
+    bank = Bank()
+    async with running(agent(ScriptedModel(calling(("pay", {"amount": 7}))), bank)) as world:
+        await world.send("pay 7")
+        with pytest.raises(InvalidInput, match='answer: must be one of "allow", "deny"'):
+            await answer(world, 0, word)
+        assert ((await world.view()).status, bank.paid) == ("waiting", [])
 
 
 async def test_two_calls_are_two_requests() -> None:

@@ -138,6 +138,19 @@ async def test_what_does_not_fit_in_short_either_has_overflown() -> None:
         assert failed.error == Failure("context_overflow", "too long")
 
 
+async def test_what_a_first_tool_gave_has_to_fit_by_itself() -> None:
+    @tool
+    async def read() -> str:
+        return "very much"
+
+    model = ScriptedModel(calling(("read", {})), OVERFLOW)
+    async with running(StandardAgent(model="test:one", client=model, tools=[read], context_window=100)) as world:
+        await world.send("go")
+        failed = (await world.view()).read_view.messages[-1]
+        assert failed.error == Failure("context_overflow", "too long")
+    assert len(model.requests) == 2, "there was nothing that could be put into a few words"
+
+
 async def test_a_turn_that_is_cut_off_behind_a_summary_goes_on_with_it() -> None:
     store = MemoryStore(ManualClock())
     third = calling(("read", {"name": "c"}))

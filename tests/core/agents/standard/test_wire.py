@@ -10,9 +10,11 @@ import pytest
 from msgspec import UNSET, structs
 
 from sightline.agents.standard import Patience, StandardAgent, tool
+from sightline.agents.standard.model import ModelRequest, Text
 from sightline.agents.standard.providers import ProviderModels
 from sightline.kernel import Kernel
 from sightline.session.model import Message, UsageFigures
+from sightline.turn.conversation import TextPart, UserMessage
 from tests.core.agents.standard.openai_server import (
     DONE,
     Answer,
@@ -89,6 +91,20 @@ async def test_a_turn_with_a_tool_goes_over_the_wire_and_back() -> None:
     called, answered = second["messages"][-2:]
     assert called["tool_calls"][0]["id"] == answered["tool_call_id"] == "c1"
     assert answered["content"] == "3"
+
+
+async def test_a_provider_is_reached_through_the_proxy_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with openai_server(saying("There.")) as proxy:
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("http_proxy", proxy.base_url.removesuffix("/v1"))
+        client = ProviderModels(base_url="http://provider.invalid/v1", api_key="key")
+        request = ModelRequest(model="m", instructions="", messages=(UserMessage(parts=(TextPart(text="go"),)),))
+        said = [event.text async for event in client.stream(request) if isinstance(event, Text)]
+        await client.close()
+    assert (said, [request["model"] for request in proxy.requests]) == (["There."], ["m"])
 
 
 GARBAGE = streaming(b"data: {not json\n\n", b"\xff\xfe\x00 what\n\n")
