@@ -12,6 +12,7 @@ SightlineError
  │    ├── RequestNotFound
  │    ├── AttachmentNotFound
  │    ├── ProcessNotFound
+ │    ├── ProcessValueNotFound
  │    └── TaskNotFound
  ├── SessionDeleted             the id is fenced for good
  ├── Conflict
@@ -76,6 +77,7 @@ __all__ = [
     "ProcessNotFound",
     "ProcessNotYours",
     "ProcessTerminal",
+    "ProcessValueNotFound",
     "QueueFull",
     "RequestNotFound",
     "SessionDeleted",
@@ -212,6 +214,18 @@ class AttachmentNotFound(NotFound):
 
     def __str__(self) -> str:
         return f"session {self.session_id!r} has no attachment {self.attachment_id!r}"
+
+
+class ProcessValueNotFound(NotFound):
+    code = "attachment_not_found"
+
+    def __init__(self, process_id: str, attachment_id: str) -> None:
+        super().__init__(process_id, attachment_id)
+        self.process_id = process_id
+        self.attachment_id = attachment_id
+
+    def __str__(self) -> str:
+        return f"process {self.process_id!r} has no attachment {self.attachment_id!r}"
 
 
 class ProcessNotFound(NotFound):

@@ -83,6 +83,10 @@ class ProcessDesk:
             await self._patiently(wait, self._waits.news_of(process_id, after))
         return await self._store.list_process_events(process_id, after=after, limit=limit)
 
+    async def value(self, process_id: str, attachment_id: str) -> bytes:
+        """The JSON of a value that is too large to stand in the log or the record of the process, which name it."""
+        return await self._store.process_value(process_id, attachment_id)
+
     async def end_of(self, process_id: str, timeout: float) -> AwaitOutput | None:
         """What a process came to, or none after `timeout` seconds."""
         return await self._patiently(timeout, self._waits.end_of(process_id))
