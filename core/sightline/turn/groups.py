@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
-
-from sightline.clock import Clock
 
 __all__ = ["end_group", "inherited_environment", "tell_group"]
 
@@ -32,26 +31,27 @@ def tell_group(group: int, number: int) -> bool:
     return True
 
 
-async def end_group(group: int, clock: Clock, *, grace: float) -> None:
+async def end_group(group: int, *, grace: float) -> None:
     """Return when nothing of the group lives: told to end (SIGTERM), and what is still there after the grace is killed
-    (SIGKILL).
+    (SIGKILL). In seconds that the system has as well: a clock of the kernel's may stand still.
     """
     if _lives(group):
         tell_group(group, signal.SIGTERM)
-        if not await _is_gone(group, clock, grace):
+        if not await _is_gone(group, grace):
             tell_group(group, signal.SIGKILL)
-            await _is_gone(group, clock, _DYING_SECONDS)
+            await _is_gone(group, _DYING_SECONDS)
 
 
-async def _is_gone(group: int, clock: Clock, seconds: float) -> bool:
+async def _is_gone(group: int, seconds: float) -> bool:
     """Look until nothing of it lives any more, at most for so long. No event tells of a group."""
-    deadline, pause = clock.monotonic() + seconds, _PATROL_SECONDS
-    while _lives(group):
-        left = deadline - clock.monotonic()
-        if left <= 0:
-            return False
-        await clock.sleep(min(left, pause))
-        pause = min(2 * pause, _LONGEST_PATROL_SECONDS)
+    pause = _PATROL_SECONDS
+    try:
+        async with asyncio.timeout(seconds):
+            while _lives(group):
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PATROL_SECONDS)
+    except TimeoutError:
+        return not _lives(group)
     return True
 
 

@@ -300,7 +300,7 @@ class _Run:
 
     async def _end(self, transport: asyncio.SubprocessTransport, process: Process) -> None:
         """Return when nothing of its group lives."""
-        await end_group(process.pid, self._clock, grace=GRACE_SECONDS)
+        await end_group(process.pid, grace=GRACE_SECONDS)
         exited = asyncio.ensure_future(process.wait())
         await within(self._clock, _LATE_SECONDS, exited)
         exited.cancel()

@@ -104,7 +104,7 @@ class CommandEngine:
             _, command = await asyncio.shield(starting)
         except asyncio.CancelledError:
             await asyncio.wait({starting})  # it may be there in a moment, and nobody else would end it
-            if starting.exception() is None:
+            if not starting.cancelled() and starting.exception() is None:
                 await starting.result()[1].end(self._grace)
             raise
         return command
@@ -154,7 +154,7 @@ class _Command(asyncio.SubprocessProtocol):
     async def end(self, grace: float) -> None:
         """Return when nothing of its group lives, and what it wrote is all there."""
         try:
-            await end_group(self.pid, self._clock, grace=grace)
+            await end_group(self.pid, grace=grace)
             await within(self._clock, _LATE_SECONDS, self.exited)
             await within(self._clock, _LATE_SECONDS, self.closed)
         finally:
