@@ -12,7 +12,6 @@ SightlineError
  │    ├── RequestNotFound
  │    ├── AttachmentNotFound
  │    ├── ProcessNotFound
- │    ├── ProcessValueNotFound
  │    └── TaskNotFound
  ├── SessionDeleted             the id is fenced for good
  ├── Conflict
@@ -77,7 +76,6 @@ __all__ = [
     "ProcessNotFound",
     "ProcessNotYours",
     "ProcessTerminal",
-    "ProcessValueNotFound",
     "QueueFull",
     "RequestNotFound",
     "SessionDeleted",
@@ -205,27 +203,17 @@ class RequestNotFound(NotFound):
 
 
 class AttachmentNotFound(NotFound):
+    """`owner_id`: the session, or the process, that does not have it."""
+
     code = "attachment_not_found"
 
-    def __init__(self, session_id: str, attachment_id: str) -> None:
-        super().__init__(session_id, attachment_id)
-        self.session_id = session_id
+    def __init__(self, owner_id: str, attachment_id: str) -> None:
+        super().__init__(owner_id, attachment_id)
+        self.owner_id = owner_id
         self.attachment_id = attachment_id
 
     def __str__(self) -> str:
-        return f"session {self.session_id!r} has no attachment {self.attachment_id!r}"
-
-
-class ProcessValueNotFound(NotFound):
-    code = "attachment_not_found"
-
-    def __init__(self, process_id: str, attachment_id: str) -> None:
-        super().__init__(process_id, attachment_id)
-        self.process_id = process_id
-        self.attachment_id = attachment_id
-
-    def __str__(self) -> str:
-        return f"process {self.process_id!r} has no attachment {self.attachment_id!r}"
+        return f"{self.owner_id!r} has no attachment {self.attachment_id!r}"
 
 
 class ProcessNotFound(NotFound):
