@@ -64,7 +64,7 @@ class ProcessReader(Protocol):
         ...
 
     async def process_value(self, process_id: str, attachment_id: str) -> bytes:
-        """The JSON of a value that the log of the process only names. Raises ProcessNotFound, AttachmentNotFound."""
+        """The JSON of a value that the log of the process only names. Raises ProcessNotFound, ProcessValueNotFound."""
         ...
 
 

@@ -110,7 +110,9 @@ class ProcessWorker:
     """Lives on one event loop, from `start` to `stop`. `engines`: by kind, what runs the processes of that kind.
 
     `logged` is called with everything the worker wrote, once it is in the store; it may neither wait nor raise.
-    `paused` is called with a process that waits, or goes on after that, and may be called again with the same.
+    `paused` is called with a process that waits, or goes on after that, and may be called again with the same;
+    `doubtful` with one that went on or ended in a way that may not have been told: its answer was lost, or somebody
+    else was first.
     `look_again` is called when there may be more to do than the looks so far have found.
     """
 
@@ -125,6 +127,7 @@ class ProcessWorker:
         limits: WorkerLimits | None = None,
         logged: Callable[[Appended], None] = lambda _: None,
         paused: Callable[[str, bool], None] = lambda process_id, waits: None,
+        doubtful: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._engines = engines
@@ -134,6 +137,7 @@ class ProcessWorker:
         self._limits = limits or WorkerLimits()
         self._tell = logged
         self._tell_pause = paused
+        self._tell_doubt = doubtful
         self.look_again: Callable[[], None] = lambda: None
         self._pool = Pool(self._limits.concurrency)
         self._attempts: dict[str, _Attempt] = {}
@@ -286,9 +290,9 @@ class ProcessWorker:
 
     async def _run(self, record: ProcessRecord) -> None:
         process_id = record.process_id
-        settled = False
+        settled = sure = False
         try:
-            settled = await self._attempt(record)
+            settled = sure = await self._attempt(record)
         except (NotFound, ProcessTerminal):
             settled = True  # it ended meanwhile
         except Conflict as error:
@@ -302,6 +306,8 @@ class ProcessWorker:
             returning = self._returning.pop(process_id, None)
             if returning is not None:
                 returning.cancel()
+            if not sure and not self._pool.is_closed:
+                self._tell_doubt(process_id)
             if not settled:
                 pause = self._pool.failed(process_id, self._clock.monotonic())
                 if not self._pool.is_closed:
@@ -339,8 +345,7 @@ class ProcessWorker:
                 raise
             _log.warning("process %s: attempt %d: %s", process_id, attempt.record.attempts, error)
         if attempt.lost:
-            _log.warning("process %s is another worker's by now", process_id)
-            return True
+            raise ProcessLeaseLost(process_id, attempt.lease.fencing_token)
         await self._give_back(attempt)
         return False
 

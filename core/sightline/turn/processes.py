@@ -88,6 +88,7 @@ class ProcessHost(ProcessDesk):
                 limits=limits,
                 logged=self._logged,
                 paused=self._pauses.changed,
+                doubtful=self._news.doubtful,
             )
             self._runner = ProcessWorkRunner.inline(self._worker, clock, poll_interval=poll_interval)
         self.driver = ProcessWorkDriver(store, None if self._runner is None else self._runner.poke_handle())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
 from sightline.errors import Draining, SightlineError
 from sightline.kernel import Kernel
@@ -121,12 +121,16 @@ class ShownEvent(Struct, frozen=True, kw_only=True):
 
 
 class Logged(Struct, frozen=True, kw_only=True):
-    """The event as it was logged, none for a request to cancel what had ended; and how the process stands.
+    """The event as it was logged, nothing of it for a request to cancel what had ended; and how the process stands.
 
     `cancel_requested`: somebody wants its end.
     """
 
-    event: ShownEvent | None
+    sequence: int | UnsetType = UNSET
+    event_type: str | UnsetType = UNSET
+    payload: Any = UNSET
+    occurred_at_ms: int | UnsetType = UNSET
+    output: AwaitOutput | UnsetType = UNSET
     status: ProcessStatus
     cancel_requested: bool
 
@@ -219,12 +223,11 @@ async def report(call: Call) -> Answer:
     kernel: Kernel = call.gateway.kernel
     event = NewEvent(event_type=body.event_type, payload=body.payload, replay_key=body.replay_key)
     appended = await kernel.processes.append(call.path["process_id"], event)
-    logged = Logged(
-        event=None if appended.event is None else shown_event(appended.event),
-        status=appended.record.status,
-        cancel_requested=appended.record.cancel_requested,
-    )
-    return Answer(200 if appended.replayed or appended.event is None else 201, logged)
+    logged = Logged(status=appended.record.status, cancel_requested=appended.record.cancel_requested)
+    if appended.event is None:
+        return Answer(200, logged)
+    logged = structs.replace(logged, **structs.asdict(shown_event(appended.event)))
+    return Answer(200 if appended.replayed else 201, logged)
 
 
 async def complete(call: Call) -> Answer:

@@ -21,6 +21,7 @@ from sightline.errors import (
     SightlineError,
     StoreUnavailable,
 )
+from sightline.limits import Limits
 from sightline.observation.fold import fold
 from sightline.observation.model import shown_process
 from sightline.process.appending import ending
@@ -373,6 +374,16 @@ async def test_what_was_done_without_a_word_shows_all_the_same(
         assert (here.handle.view, there.handle.view) == (await world.view("s"), await world.view("t"))
         words = [(event.data.kind, event.data.process_ids) for event in here.events]  # type: ignore[union-attr]
         assert len(words) == len(set(words))
+
+
+async def test_an_end_whose_every_answer_is_lost_shows_all_the_same() -> None:
+    async with running(Puppet(), functions=naps(), limits=Limits(process_lease=1.5)) as world:
+        watched = await watch(world)
+        world.faults.fail_after("append_event", times=100, told=False)
+        await begin(world, registration=function_registration("p", "nap", {"seconds": 0.0, "times": 0}))
+        await world.clock.run_for(5.0)  # its lease is gone with it, and nobody tells its end once more
+        assert (await world.kernel.processes.get("p")).status == "completed"
+        assert told(watched) == ["started", "completed"]
 
 
 async def test_what_was_not_done_is_not_told() -> None:

@@ -174,6 +174,20 @@ async def test_a_function_that_blocks_may_start_and_cancel_processes() -> None:
         assert await world.kernel.processes.end_of(process.process_id, 1.0) == CancelledOutput(message="no need")
 
 
+async def test_a_function_that_blocks_may_wait_for_a_process() -> None:
+    work, outputs = Work(), list[object]()
+    work.go_on.set()
+
+    def agent(turn: BlockingTurn) -> None:
+        outputs.append(turn.end_of(turn.start_process("work", {"n": 7})))
+
+    async with running(as_agent(agent), functions=work.functions, limits=Limits(concurrency=1)) as world:
+        written = await world.send("go")
+        async with asyncio.timeout(20):
+            await world.kernel.wait_for_batch("s", written.batch.batch_id, 60.0)
+        assert outputs == [SuccessOutput(value=7)]
+
+
 # Cancelling
 
 

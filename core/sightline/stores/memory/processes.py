@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, field, structs
 
-from sightline.errors import AttachmentNotFound, HandleNotVisible, ProcessLeaseLost, ProcessNotFound
+from sightline.errors import HandleNotVisible, ProcessLeaseLost, ProcessNotFound, ProcessValueNotFound
 from sightline.process.appending import abandoned, appended, replayed
 from sightline.process.leasing import Hold, abandonment, acquired, forgiven, is_free, released, renewed
 from sightline.process.model import (
@@ -122,7 +122,7 @@ def list_process_events(
 def process_value(state: Processes, process_id: str, attachment_id: str) -> bytes:
     value = state.process(process_id).values.get(attachment_id)
     if value is None:
-        raise AttachmentNotFound(process_id, attachment_id)
+        raise ProcessValueNotFound(process_id, attachment_id)
     return value
 
 

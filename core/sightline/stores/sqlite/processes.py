@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, structs
 
-from sightline.errors import AttachmentNotFound, HandleNotVisible, ProcessLeaseLost, ProcessNotFound
+from sightline.errors import HandleNotVisible, ProcessLeaseLost, ProcessNotFound, ProcessValueNotFound
 from sightline.process.appending import abandoned, appended, replayed
 from sightline.process.leasing import Hold, abandonment, acquired, forgiven, released, renewed
 from sightline.process.model import (
@@ -123,7 +123,7 @@ def process_value(db: Connection, process_id: str, attachment_id: str) -> bytes:
     row = first(db, "get_process_value", process_id=process_id, attachment_id=attachment_id)
     if row is None:
         _required(db, process_id)
-        raise AttachmentNotFound(process_id, attachment_id)
+        raise ProcessValueNotFound(process_id, attachment_id)
     return bytes(row["data"])
 
 

@@ -6,11 +6,11 @@ import msgspec
 from msgspec import UNSET
 
 from sightline.errors import (
-    AttachmentNotFound,
     InvalidInput,
     InvalidPayload,
     ProcessConflict,
     ProcessNotFound,
+    ProcessValueNotFound,
 )
 from sightline.kernel import KernelStore
 from sightline.process.attaching import MAX_INLINE, attachment_in
@@ -84,8 +84,8 @@ async def a_value_that_is_not_kept_is_not_found(store: KernelStore) -> None:
     assert event is not None
     attachment = attachment_in(event.payload)
     assert attachment is not None
-    await refused(AttachmentNotFound, store.process_value("q", attachment.attachment_id))
-    await refused(AttachmentNotFound, store.process_value("p", "sha256:0"))
+    await refused(ProcessValueNotFound, store.process_value("q", attachment.attachment_id))
+    await refused(ProcessValueNotFound, store.process_value("p", "sha256:0"))
     await refused(ProcessNotFound, store.process_value("nobody", attachment.attachment_id))
 
 
