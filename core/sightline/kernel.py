@@ -223,13 +223,17 @@ class Kernel:
         is to be stopped.
         """
         self._housekeeping.start()
-        await self.tasks.start()
-        await self.monitors.start_life()
         if self._driver is not None:
             self._driver.start()
         if self._runner is not None:
             self._runner.start()
         self.processes.start()
+        await self.tasks.see_to(self._look_back, "what earlier lives left")
+
+    async def _look_back(self) -> None:
+        """Find tasks whose work has died, monitors that are armed, and sub-agents at work."""
+        await self.tasks.start()
+        await self.monitors.start_life()
         await self.subagents.start()
 
     @property
@@ -281,6 +285,7 @@ class Kernel:
     async def stop(self) -> None:
         """End everything now; what runs is handed back. Does not close the store. Idempotent."""
         self._begin_draining()
+        self.tasks.begin_draining()
         if self._driver is not None:
             self._driver.hand_back()
         if self._runner is not None:

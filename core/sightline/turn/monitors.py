@@ -141,7 +141,7 @@ class MonitorHost:
 
     async def start_life(self) -> None:
         """Know which sessions have monitors. Raises StoreUnavailable."""
-        self._waiting = set(await persistently(self._clock, "monitors", self._store.monitored_sessions))
+        self._waiting.update(await self._store.monitored_sessions())
 
     def session_begins(self, session_id: str) -> None:
         """A turn of the session begins: with the first one of this life, what is armed is run. Never waits."""

@@ -17,7 +17,15 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from sightline.clock import Clock, within
-from sightline.errors import Draining, NotFound, SessionDeleted, SightlineError, TaskNotFound, TasksUnavailable
+from sightline.errors import (
+    Draining,
+    NotFound,
+    SessionDeleted,
+    SightlineError,
+    StoreUnavailable,
+    TaskNotFound,
+    TasksUnavailable,
+)
 from sightline.observation.handle import RuntimeHandle
 from sightline.observation.handles import Handles
 from sightline.observation.tasks import TaskNews
@@ -52,6 +60,7 @@ STOPPED = "the server stopped"
 _SESSION_DELETED = "session deleted"
 _LIST_LIMIT = 1_000
 _GONE_SECONDS = 5.0
+_PAUSE = 1.0
 
 _T = TypeVar("_T")
 
@@ -74,6 +83,7 @@ class TaskHost:
         self._works = WorkTable(clock, self._report)
         self._async_handles = AsyncHandles(clock, max_live)
         self._ending: set[asyncio.Task[Any]] = set()
+        self._retrying: set[asyncio.Task[None]] = set()
         self._wanting_sync: set[str] = set()
         self._draining = False
         self.disarm: Callable[[str, str], Awaitable[object]] | None = None
@@ -88,7 +98,31 @@ class TaskHost:
             for record in lost:
                 self._tell("failed", record)
 
-        await self._persistently(lambda: self._store.lose_tasks(now=self._clock.now_ms(), then=ended))
+        await self._store.lose_tasks(now=self._clock.now_ms(), then=ended)
+
+    async def see_to(self, work: Callable[[], Awaitable[None]], what: str) -> None:
+        """Do it, and while the store is away again and again; returns after the first try. Ends with the drain."""
+        if self._draining:
+            return
+        tried = asyncio.Event()
+        task = asyncio.create_task(self._until_done(work, what, tried), name=what)
+        self._retrying.add(task)
+        task.add_done_callback(self._retrying.discard)
+        task.add_done_callback(lambda _: tried.set())
+        await tried.wait()
+
+    async def _until_done(self, work: Callable[[], Awaitable[None]], what: str, tried: asyncio.Event) -> None:
+        while True:
+            try:
+                await work()
+                return
+            except StoreUnavailable as error:
+                _log.warning("%s: %s", what, error)
+            except Exception:
+                _log.exception("%s", what)
+                return
+            tried.set()
+            await self._clock.sleep(_PAUSE)
 
     @property
     def running(self) -> int:
@@ -102,10 +136,13 @@ class TaskHost:
     def begin_draining(self) -> None:
         """Begin no more work; what runs goes on."""
         self._draining = True
+        for task in self._retrying:
+            task.cancel()
 
     async def stop(self) -> None:
         """End everything that is done here now: managed tasks are cancelled and say so. Nothing is left then."""
         self.begin_draining()
+        await asyncio.gather(*self._retrying, return_exceptions=True)
         await self._gone([*self._hidden.cancel(), *self._async_handles.abort()])
         await self._works.stop(STOPPED)
         await self._gone(list(self._ending))
@@ -340,7 +377,7 @@ class TaskHost:
 
     async def live_of_kind(self, kind: TaskKind) -> tuple[TaskRecord, ...]:
         """Of all sessions. Raises StoreUnavailable."""
-        return await self._persistently(lambda: self._store.live_tasks_of_kind(kind))
+        return await self._store.live_tasks_of_kind(kind)
 
     async def _register(
         self, handle: RuntimeHandle, new: NewTask, flavour: Any, then: Callable[[RegisteredTask], None]

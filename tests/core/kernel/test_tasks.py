@@ -25,6 +25,7 @@ from sightline.tasks.model import Ending, NewTask, Progress, TaskFailure, TaskRe
 from sightline.tasks.rules import shown_task
 from sightline.tasks.working import RunningTask
 from sightline.testing.clock import settled
+from sightline.testing.conformance.steps import new_session
 from sightline.turn.agent import Turn
 from tests.core.worlds import Puppet, Watched, World, running, watch
 
@@ -589,6 +590,24 @@ async def test_what_died_with_its_program_is_shown_as_that_after_a_restart(tmp_p
         assert told(watched) == ["failed"]
         await in_step(world, watched)
         assert [shown["task_id"] for shown in (await world.view()).tasks] == ["elsewhere"]
+
+
+async def test_where_the_store_is_away_at_the_start_what_was_left_is_found_later(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "s.db", "NORMAL")
+    await new_session(store)
+    await store.register_task("s", new(), flavour="managed", max_live=9, now=1, then=lambda _: None)
+    await store.close()
+    store = SqliteStore.open(tmp_path / "s.db", "NORMAL")
+    async with running(Puppet(), store=store, session_ids=(), start=False) as world:
+        world.faults.fail_before("lose_tasks", times=2)
+        await world.kernel.start()
+        assert await states(world) == {"t": "running"}
+        async with asyncio.timeout(20):
+            while await states(world) == {"t": "running"}:
+                await world.clock.run_for(1.0)
+        assert await states(world) == {"t": "failed"}
+        world.faults.fail_before("lose_tasks")
+        await world.kernel.tasks.see_to(world.kernel.tasks.start, "again")
 
 
 async def test_a_drain_waits_for_hidden_work_and_not_for_longer_than_it_may() -> None:
