@@ -75,6 +75,7 @@ from sightline.turn.host import TurnHost, close_agent
 from sightline.turn.monitors import MonitorHost
 from sightline.turn.processes import ProcessHost
 from sightline.turn.requests import Asked
+from sightline.turn.subagents import Subagents
 from sightline.turn.tasks import TaskHost
 
 __all__ = ["Kernel", "KernelStore", "Limits", "Written"]
@@ -180,6 +181,7 @@ class Kernel:
         self.monitors = MonitorHost(
             self._store, self._handles, self.tasks, clock=self.clock, incarnation=self._store.incarnation
         )
+        self.subagents = Subagents(self, self.tasks, self.ids)
         if agent is not None:
             self._sync = None if tools is None else self._read_tools_anew
             self._driver = TurnDriver(
@@ -228,6 +230,7 @@ class Kernel:
         if self._runner is not None:
             self._runner.start()
         self.processes.start()
+        await self.subagents.start()
 
     @property
     def draining(self) -> bool:
@@ -285,6 +288,7 @@ class Kernel:
         await self.processes.stop()
         if self._driver is not None:
             await self._driver.stop()
+        await self.subagents.stop()
         await self.tasks.stop()
         await close_agent(self._agent, self.clock)
         await self._housekeeping.stop()
@@ -396,7 +400,7 @@ class Kernel:
 
     def _turn_tasks(self, session_id: str, turn_id: str) -> TurnTasks:
         self.monitors.session_begins(session_id)
-        return TurnTasks(self.tasks, self.monitors, session_id, turn_id, self._sync)
+        return TurnTasks(self.tasks, self.monitors, self.subagents, session_id, turn_id, self._sync)
 
     async def _read_tools_anew(self, session_id: str, key: str) -> None:
         """Background work may have changed what the agent offers; behind its turn that is looked at."""

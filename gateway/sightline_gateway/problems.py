@@ -66,7 +66,7 @@ CODES: dict[str, Code] = {
     "session_not_found": Code(404, "There is no such session", 4404),
     "batch_not_found": Code(404, "There is no such batch", 4404),
     "request_not_found": Code(404, "There is no such request", 4404),
-    "attachment_not_found": Code(404, "There is no such picture", 4404),
+    "attachment_not_found": Code(404, "There is no such attachment", 4404),
     "process_not_found": Code(404, "There is no such process", 4404),
     "task_not_found": Code(404, "There is no such task", 4404),
     "not_subscribed": Code(404, "The session is not watched here", 4404),

@@ -79,6 +79,7 @@ def test_what_is_handed_over_is_shown_where_it_went(served: Served, browser: Bro
     say(page, "echo the other one")
     page.locator("#new-session").click()
     expect(page.locator("#messages .message")).to_have_count(0)
+    expect(page.locator("#sessions")).to_contain_text("echo the other one")
     say(page, "spawn countdown 500 every 50")
     row = page.locator("#work-list li[data-process-id]")
     row.get_by_role("button", name="Hand over:").click()

@@ -18,6 +18,7 @@ from msgspec import UNSET
 from sightline.errors import SightlineError
 from sightline.kernel import KernelStore
 from sightline.process.appending import cancel_request, ending, signal
+from sightline.process.attaching import MAX_INLINE
 from sightline.process.model import (
     CancelledOutput,
     ConstSelector,
@@ -82,12 +83,13 @@ scopes = st.sampled_from((*SCOPES, SCOPES[0], SCOPES[0]))
 reasons = st.sampled_from(("enough", "not needed"))
 descriptors = st.sampled_from(({}, {"label": "it"}, {"label": "ä", "kind": None}))
 payloads = st.sampled_from(
-    (None, 0, 1.0, "", "text", {"n": 1}, {"n": 1}, {"n": 1}, {"n": "x"}, {"n": 0, "more": [True]})
+    (None, 0, 1.0, "", "text", {"n": 1}, {"n": 1}, {"n": 1}, {"n": "x"}, {"n": 0, "more": [True]}, ["x" * MAX_INLINE])
 )
 outputs = st.sampled_from(
     (
         SuccessOutput(value=1),
         SuccessOutput(value={"deep": [None, 1.5]}, control={"stop": True}),
+        SuccessOutput(value=["x" * MAX_INLINE]),
         FailureOutput(code="c", message="m", raw=[1]),
         CancelledOutput(message="enough"),
     )

@@ -16,6 +16,7 @@ from tests.repo.source import ROOT, parsed
 AGREEMENT = "tests/conformance/test_process_agreement.py"
 AWAITING = "tests/core/process/test_awaiting.py"
 KERNEL = "tests/core/kernel/test_processes.py"
+DESK = "tests/core/kernel/test_process_desk.py"
 LEASING = "tests/core/process/test_leasing.py"
 REGISTRATION = "tests/core/process/test_registration.py"
 RULES = "tests/core/process/test_rules.py"
@@ -198,7 +199,14 @@ COVERED: dict[str, tuple[str, ...]] = {
         "a_request_to_cancel_is_logged_and_the_process_goes_on",
         "a_request_to_cancel_what_has_ended_is_nothing",
     ),
-    "P17": (f"{RULES}::test_of_handles_that_are_named_the_first_that_does_not_show_is_told",),
+    "P16": (
+        f"{DESK}::test_everything_of_a_session_is_asked_to_end",
+        f"{KERNEL}::test_a_session_cancels_what_it_sees_and_nothing_else",
+    ),
+    "P17": (
+        f"{RULES}::test_of_handles_that_are_named_the_first_that_does_not_show_is_told",
+        f"{DESK}::test_what_is_granted_twice_is_still_seen_when_one_grant_ends",
+    ),
     # Grants
     "P18": (
         "a_grant_that_is_made_again_names_the_process_anew",
@@ -209,9 +217,17 @@ COVERED: dict[str, tuple[str, ...]] = {
         "a_grant_is_of_one_scope_however_its_session_is_called",
         f"{SEMANTICS}::test_two_targets_that_read_alike_are_woken_apart",
     ),
-    "P20": ("processes_are_handed_over_all_or_none", "to_hand_over_nothing_is_nothing"),
+    "P20": (
+        "processes_are_handed_over_all_or_none",
+        "to_hand_over_nothing_is_nothing",
+        f"{DESK}::test_a_process_that_is_handed_over_leaves_one_session_and_comes_to_the_other",
+    ),
     "P21": ("who_is_granted_a_process_sees_it_as_it_stands", "how_far_a_process_is_shows_wherever_it_does"),
-    "P22": ("the_end_of_a_session_is_reported", "a_session_that_is_deleted_leaves_no_grants"),
+    "P22": (
+        "the_end_of_a_session_is_reported",
+        "a_session_that_is_deleted_leaves_no_grants",
+        f"{DESK}::test_a_deleted_session_says_what_became_of_its_processes_and_those_end_at_once",
+    ),
     "P23": (
         "what_is_not_kept_is_taken_away_and_cancelled_if_nobody_else_sees_it",
         "what_was_asked_to_end_before_is_asked_again_without_a_second_event",
@@ -260,10 +276,8 @@ COVERED: dict[str, tuple[str, ...]] = {
 
 ROWS = {f"row {row}" for row in range(79, 103)}
 """Those of the registry, its runner and its workers; the others are of background tasks."""
-RULES_OF_THE_REGISTRY = {f"P{rule}" for rule in range(1, 29)} - {"P12", "P16", "P25"}
-"""Without acknowledgements, which an outbox does not need; without who may cancel, which is the caller's; and without
-grants that are none.
-"""
+RULES_OF_THE_REGISTRY = {f"P{rule}" for rule in range(1, 29)} - {"P12", "P25"}
+"""Without acknowledgements, which an outbox does not need, and without grants that are none."""
 
 
 def test_every_rule_has_its_place() -> None:

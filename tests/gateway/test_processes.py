@@ -305,7 +305,7 @@ async def test_events_are_reported_once_under_their_key(idle: Inside) -> None:
 
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json() == again.json()
-    assert first.json()["event"]["sequence"] == 1
+    assert first.json()["sequence"] == 1
     assert first.json()["cancel_requested"] is False
     assert_problem(await post(idle, "/p/events", {**event, "payload": 2}), 409, "process_conflict")
     assert [each["payload"] for each in await log(idle)] == [{"done": 1}]
@@ -355,12 +355,12 @@ async def test_who_reports_learns_that_the_end_is_wanted_and_says_that_it_was_he
     ended = await post(idle, "/p/events", end)
 
     assert told.json()["cancel_requested"] is True
-    assert (ended.json()["status"], ended.json()["event"]["output"]) == ("cancelled", output)
+    assert (ended.json()["status"], ended.json()["output"]) == ("cancelled", output)
     assert await shown(idle) == []
     late = await post(idle, "/p/cancel", {"reason": "really"})
     assert (late.status_code, late.json()["status"]) == (200, "cancelled")
     nothing = {"event_type": "process.cancel_requested", "payload": {"reason": "r"}, "replay_key": "r"}
-    assert (await post(idle, "/p/events", nothing)).json()["event"] is None
+    assert (await post(idle, "/p/events", nothing)).json() == {"status": "cancelled", "cancel_requested": True}
     assert_problem(await post(idle, "/p/signal", {"signal_id": "1"}), 409, "process_terminal")
 
 
@@ -510,3 +510,41 @@ async def test_the_document_says_what_a_registration_may_be(idle: Inside, body: 
     taken = (await post(idle, "", body)).is_success
 
     assert validator({"$ref": "#/components/schemas/PostProcess"}).is_valid(body) is taken
+
+
+# What is too large for a record
+
+
+async def test_a_large_output_is_named_in_the_record_and_read_by_its_name(idle: Inside) -> None:
+    await registered(idle)
+    output = {"page": "x" * 100_000}
+
+    record = (await post(idle, "/p/complete", {"output": output})).json()
+
+    name = record["output"]["value"]["$attachment"]
+    assert (name["media_type"], name["size"]) == ("application/json", 100_011)
+    response = await idle.http.get(f"/v1/processes/p/attachments/{name['attachment_id']}")
+    assert (response.status_code, response.json()) == (200, output)
+    assert response.headers["content-type"] == "application/json"
+    again = await idle.http.get(response.request.url, headers={"If-None-Match": response.headers["etag"]})
+    assert again.status_code == 304
+    assert (await idle.http.get("/v1/processes/p/await")).json()["output"] == {"type": "success", "value": output}
+    for path in ("/v1/processes", "/v1/processes/p", "/v1/processes/p/events"):
+        assert len((await idle.http.get(path)).content) < 5_000
+    assert (await post(idle, "/p/complete", {"output": output})).status_code == 200
+    assert_problem(await post(idle, "/p/complete", {"output": {"page": "y" * 100_000}}), 409, "process_terminal")
+
+
+async def test_a_name_that_names_nothing_is_not_found(idle: Inside) -> None:
+    await registered(idle)
+    assert_problem(await idle.http.get("/v1/processes/p/attachments/sha256:0"), 404, "attachment_not_found")
+    assert_problem(await idle.http.get("/v1/processes/q/attachments/sha256:0"), 404, "process_not_found")
+
+
+async def test_what_looks_like_such_a_name_is_refused(idle: Inside) -> None:
+    await registered(idle, event_types=[{"name": "note"}])
+    name = {"$attachment": {"attachment_id": "sha256:0", "media_type": "application/json", "size": 1}}
+    problem = assert_problem(
+        await post(idle, "/p/events", {"event_type": "note", "payload": name}), 400, "invalid_field"
+    )
+    assert problem["field"] == "payload"

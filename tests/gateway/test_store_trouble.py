@@ -14,6 +14,7 @@ from tests.gateway.inside import opened
 
 pytestmark = pytest.mark.anyio
 
+TASKS = "/v1/sessions/{session_id}/tasks"
 TRANSFER = {"to_session_id": "s", "process_ids": ["p"]}
 # Method, path, body, the store's method that fails, the status once it works again.
 ROUTES: list[tuple[str, str, Any, str, int]] = [
@@ -49,6 +50,15 @@ ROUTES: list[tuple[str, str, Any, str, int]] = [
     ("POST", "/v1/sessions/{session_id}/processes/transfer", TRANSFER, "transfer_grants", 200),
     ("POST", "/v1/sessions/{session_id}/processes/cancel_unreferenced", {"keep": []}, "cancel_unreferenced", 200),
     ("POST", "/v1/sessions/{session_id}/processes/cancel_all", {}, "append_event", 200),
+    ("GET", TASKS, None, "list_tasks", 200),
+    ("POST", TASKS, {"task_id": "new", "kind": "other", "producer": "ci"}, "register_task", 201),
+    ("POST", f"{TASKS}/cancel_all", {}, "list_tasks", 200),
+    ("POST", f"{TASKS}/cancel_unreferenced", {"keep": []}, "list_tasks", 200),
+    ("POST", f"{TASKS}/transfer", {"to_session_id": "s", "task_ids": ["t"]}, "transfer_tasks", 200),
+    ("POST", f"{TASKS}/validate", {"task_ids": ["t"]}, "list_tasks", 200),
+    ("GET", f"{TASKS}/{{task_id}}", None, "get_task", 200),
+    ("DELETE", f"{TASKS}/{{task_id}}", None, "change_task", 200),
+    ("POST", f"{TASKS}/{{task_id}}/state", {"state": "completed"}, "change_task", 200),
     ("GET", "/readyz", None, "next_due", 200),
 ]
 
@@ -64,7 +74,11 @@ async def test_trouble_with_the_store_is_told_and_passes(
         if "processes" in path:
             external = {"kind": "external", "process_id": "p", "session_id": "s"}
             (await idle.http.post("/v1/processes", json=external)).raise_for_status()
-        url = path.replace("{session_id}", "s").replace("{attachment_id}", "a").replace("{process_id}", "p")
+        if "tasks" in path:
+            task = {"task_id": "t", "kind": "other", "producer": "ci"}
+            (await idle.http.post("/v1/sessions/s/tasks", json=task)).raise_for_status()
+        url = path.replace("{session_id}", "s").replace("{attachment_id}", "a")
+        url = url.replace("{process_id}", "p").replace("{task_id}", "t")
         if "queue" in path:
             batch_id = (await idle.turn())["batch_id"]
             url = url.replace("{batch_id}", batch_id)

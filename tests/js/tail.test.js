@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { ProblemError } from "../../web/client/problems.js";
 import { Tail } from "../../web/console/tail.js";
-import { portionOf, processItem, taskItem } from "../../web/console/work.js";
+import { portionOf, processItem, saidIn, taskItem } from "../../web/console/work.js";
 import { compact } from "../../web/console/words.js";
 import { fakeHost, settled } from "./fakes.js";
 
@@ -109,12 +109,15 @@ test("a portion is a number of a number; all else is no bar", () => {
   }
 });
 
-test("work is called by its label, else by what it is", () => {
-  const summary = { process_id: "p1", status: "running", descriptor: { kind: "function", label: "count" } };
-  assert.deepEqual(processItem(summary), { sort: "process", id: "p1", name: "count", kind: "function", state: "running", progress: undefined });
-  assert.equal(processItem({ process_id: "p1", status: "running" }).name, "process");
-  assert.equal(processItem({ process_id: "p1", status: "running", kind: "command", label: null }).name, "command");
-  assert.deepEqual(taskItem({ task_id: "t", kind: "monitor", state: "waiting" }).name, "t");
+test("work is called by its label, and is stopping once somebody wants its end", () => {
+  const summary = { process_id: "p1", status: "running", kind: "function", label: "count", cancel_requested: false, descriptor: {} };
+  const item = { sort: "process", id: "p1", name: "count", kind: "function", state: "running", progress: undefined };
+  assert.deepEqual(processItem(summary), item);
+  assert.equal(processItem({ ...summary, cancel_requested: true }).state, "stopping");
+  assert.equal(processItem({ ...summary, cancel_requested: true, status: "cancelled" }).state, "cancelled");
+  const task = { task_id: "t", kind: "monitor", state: "waiting", progress: "half" };
+  assert.deepEqual(taskItem(task), { sort: "task", id: "t", name: "t", kind: "monitor", state: "waiting", progress: "half" });
+  assert.equal(taskItem({ ...task, state: "cancel_requested" }).state, "stopping");
 });
 
 test("a line of a log is one line, and not longer than a few", () => {
@@ -122,4 +125,12 @@ test("a line of a log is one line, and not longer than a few", () => {
   assert.equal(compact("one\n  two\n"), "one ⏎ two");
   assert.equal(compact(null), "");
   assert.equal(compact("x".repeat(1000)).length, 400);
+});
+
+test("what a command wrote is shown as it wrote it", () => {
+  const output = (payload) => saidIn({ event_type: "output", payload });
+  assert.deepEqual(output({ stream: "stderr", text: "a\n  b\n" }), ["stderr", "a\n  b"]);
+  assert.deepEqual(output({ text: "a" }), ["output", '{"text":"a"}']);
+  assert.deepEqual(output(null), ["output", ""]);
+  assert.deepEqual(saidIn({ event_type: "progress", payload: { done: 1 } }), ["progress", '{"done":1}']);
 });

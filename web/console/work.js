@@ -32,6 +32,8 @@ import { clock, compact, sentenceOf } from "./words.js";
 /** What processes log for themselves. */
 const UNSAID = new Set(["process.noted"]);
 
+const STOPPING = "stopping";
+
 export class WorkView {
   #section = byId("work", HTMLElement);
   #list = byId("work-list", HTMLElement);
@@ -140,13 +142,13 @@ class Row {
   show(item) {
     if (item) this.#item = item;
     const isOver = item === null || this.tail?.ended != null;
-    const state = (isOver ? (this.tail?.ended ?? "ended") : this.#isStopping ? "stopping" : this.#item.state).replaceAll("_", " ");
+    const state = (isOver ? (this.tail?.ended ?? "ended") : this.#isStopping ? STOPPING : this.#item.state);
     this.made.dataset.state = state;
     setText(this.#name, this.#item.name);
     setText(this.#flag, state);
     this.#showProgress(this.#item.progress);
     this.#stop.hidden = this.#hand.hidden = isOver;
-    this.#stop.disabled = this.#isStopping;
+    this.#stop.disabled = state === STOPPING;
     if (isOver) this.#form.hidden = true;
     this.#showLog();
   }
@@ -228,14 +230,26 @@ function button(word, item, act) {
 }
 
 /** @param {import("../client/types.js").ProcessEvent} event */
-function logLine({ sequence, event_type, payload, occurred_at_ms }) {
+function logLine(event) {
+  const [word, text] = saidIn(event);
   return element(
     "li",
-    { "data-sequence": sequence },
-    element("time", { datetime: new Date(occurred_at_ms).toISOString() }, clock(occurred_at_ms)),
-    element("span", { class: "event-type" }, event_type),
-    element("span", { class: "payload" }, compact(payload)),
+    { "data-sequence": event.sequence },
+    element("time", { datetime: new Date(event.occurred_at_ms).toISOString() }, clock(event.occurred_at_ms)),
+    element("span", { class: "event-type" }, word),
+    element("span", { class: "payload" }, text),
   );
+}
+
+/**
+ * What a line of the log says: of a command, what it wrote, as it wrote it.
+ *
+ * @param {Pick<import("../client/types.js").ProcessEvent, "event_type" | "payload">} event
+ * @returns {[word: string, text: string]}
+ */
+export function saidIn({ event_type, payload }) {
+  const isOutput = event_type === "output" && typeof payload?.text === "string" && typeof payload?.stream === "string";
+  return isOutput ? [payload.stream, payload.text.replace(/\n$/, "")] : [event_type, compact(payload)];
 }
 
 /**
@@ -254,10 +268,9 @@ export function portionOf(progress) {
  * @param {Summary} summary
  * @returns {Item}
  */
-export function processItem({ process_id, status, kind, label, progress, descriptor = {}, definition }) {
-  const sort = kind ?? descriptor.kind ?? "process";
-  const name = String(label ?? descriptor.label ?? definition?.name ?? sort);
-  return { sort: "process", id: process_id, name, kind: sort, state: status, progress };
+export function processItem({ process_id, status, kind, label, progress, cancel_requested }) {
+  const state = cancel_requested && status === "running" ? STOPPING : status;
+  return { sort: "process", id: process_id, name: label, kind, state, progress };
 }
 
 /**
@@ -265,5 +278,5 @@ export function processItem({ process_id, status, kind, label, progress, descrip
  * @returns {Item}
  */
 export function taskItem({ task_id, kind, state, progress }) {
-  return { sort: "task", id: task_id, name: task_id, kind: kind ?? "task", state, progress };
+  return { sort: "task", id: task_id, name: task_id, kind, state: state === "cancel_requested" ? STOPPING : state, progress };
 }

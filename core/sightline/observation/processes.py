@@ -157,28 +157,28 @@ class ProcessNews:
             self._task = asyncio.create_task(self._tell_all(), name="process news")
             self._task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, _: asyncio.Task[None]) -> None:
         self._task = None
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("news of processes: %s", task.exception(), exc_info=task.exception())
         self._begin()  # something may have come after the task had looked for the last time
 
     async def _tell_all(self) -> None:
         while self._bundles:
             process_id = next(iter(self._bundles))
             bundle = self._telling[process_id] = self._bundles.pop(process_id)
+            trouble: SightlineError | None = None
             try:
                 await self._tell(process_id, bundle.news)
             except SightlineError as error:
                 _log.warning("process %s: its news is told later: %s", process_id, error)
                 later = self._bundles.setdefault(process_id, _Bundle([]))
                 later.news[:0] = bundle.news
-                bundle.settle(error)
-                del self._telling[process_id]
+                trouble = error
+            except Exception:
+                _log.exception("process %s: its news is lost", process_id)
+            bundle.settle(trouble)
+            del self._telling[process_id]
+            if trouble is not None:
                 await self._clock.sleep(_PAUSE)
-            else:
-                bundle.settle()
-                del self._telling[process_id]
 
     async def _tell(self, process_id: str, news: Sequence[_News]) -> None:
         holders: dict[str, list[GrantHolder]] = {}

@@ -12,8 +12,9 @@ In this order:
 5. *Meaning.* Its end and its wake follow from the payload (`sightline.process.semantics`). There is one end. What is no
    end is logged after it too: a late line of output is worth having. A signal is not: nobody would hear it.
 
-Whoever stores the result stores all of it in one transaction: event, record, free lease if it was the end, and the
-wake, which is put into the outbox unless one with the same id of the same process was put there before.
+Whoever stores the result stores all of it in one transaction: event, record, free lease if it was the end, what is too
+large to stand in them (`sightline.process.attaching`), and the wake, which is put into the outbox unless one with the
+same id of the same process was put there before.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from sightline.errors import (
     ProcessNotYours,
     ProcessTerminal,
 )
+from sightline.process.attaching import attached, check_no_name, payload_without
 from sightline.process.leasing import Hold, check_rules
 from sightline.process.model import (
     AbandonedOutput,
@@ -109,7 +111,8 @@ def signal(process_id: str, signal_id: str, payload: Any) -> NewEvent:
 
 def replayed(record: ProcessRecord, stored: ProcessEvent, event: NewEvent) -> Appended:
     """The answer to an event whose key the log has. Raises ProcessConflict, ProcessTerminal."""
-    same = _CANONICAL.encode(stored.payload) == _CANONICAL.encode(_stored(event).payload)
+    payload, _ = payload_without(_stored(event).payload)
+    same = _CANONICAL.encode(stored.payload) == _CANONICAL.encode(payload)
     if same and stored.event_type == event.event_type:
         return Appended(record=record, event=stored, replayed=True)
     if stored.output is not UNSET:
@@ -146,7 +149,7 @@ def appended(record: ProcessRecord, hold: Hold, event: NewEvent, *, lease: Proce
     output = _output(declared, event.payload)
     wake = _wake(record, declared, event, now)
     status = record.status if output is UNSET else _status_of(output)
-    return _logged(record, event, output=output, wake=wake, status=status, now=now)
+    return attached(_logged(record, event, output=output, wake=wake, status=status, now=now))
 
 
 def abandoned(record: ProcessRecord, output: AbandonedOutput, now: int) -> Appended:
@@ -226,6 +229,7 @@ def _wake(record: ProcessRecord, declared: EventType, event: NewEvent, now: int)
 def _stored(event: NewEvent) -> NewEvent:
     """The event as every store gives it back. Raises InvalidInput for one that none could."""
     stored = structs.replace(event, payload=as_stored("payload", event.payload, MAX_PAYLOAD))
+    check_no_name("payload", stored.payload)
     if event.caused_by is UNSET:
         return stored
     return structs.replace(stored, caused_by=as_stored("caused_by", event.caused_by))

@@ -21,6 +21,8 @@ from sightline.process.model import CancelledOutput, Disposition, FailureOutput,
 __all__ = ["GAVE_UP", "early_output", "failure_of", "gives_back", "is_trouble", "reason_of"]
 
 GAVE_UP = "engine_gave_up"
+_LONGEST_MESSAGE = 10_000
+"""Characters of a failure's message: it is shown wherever the process is."""
 
 
 def early_output(
@@ -50,7 +52,7 @@ def is_trouble(error: BaseException) -> bool:
 def failure_of(error: BaseException) -> FailureOutput:
     """What a process came to that raised. Its own word for the trouble, a text `code`, is kept."""
     code = getattr(error, "code", None)
-    text = str(error)
+    text = str(error)[:_LONGEST_MESSAGE]
     return FailureOutput(
         code=code if isinstance(code, str) and code else "process_failed",
         message=f"{type(error).__name__}: {text}" if text else type(error).__name__,

@@ -9,20 +9,52 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, structs
 
 from sightline.clock import Clock, within
-from sightline.process.model import AwaitOutput, ProcessEvent
+from sightline.process.attaching import attachment_in
+from sightline.process.model import (
+    AbandonedOutput,
+    AwaitOutput,
+    CancelledOutput,
+    FailureOutput,
+    ProcessEvent,
+    SuccessOutput,
+)
 from sightline.process.port import ProcessReader
 
-__all__ = ["ProcessWaits"]
+__all__ = ["ProcessWaits", "whole_event", "whole_output"]
 
 _FIRST_DELAY = 0.025
 _LONGEST_DELAY = 1.0
 
 _T = TypeVar("_T")
+
+
+async def whole_output(store: ProcessReader, process_id: str, output: AwaitOutput) -> AwaitOutput:
+    """The output with its values, where the record only names them. Raises StoreUnavailable."""
+    match output:
+        case SuccessOutput(value=value):
+            return structs.replace(output, value=await _whole(store, process_id, value))
+        case FailureOutput(raw=raw) | CancelledOutput(raw=raw):
+            return structs.replace(output, raw=await _whole(store, process_id, raw))
+        case AbandonedOutput():
+            return output
+
+
+async def whole_event(store: ProcessReader, event: ProcessEvent) -> ProcessEvent:
+    """The event with its payload, where the log only names that. Raises StoreUnavailable."""
+    return structs.replace(event, payload=await _whole(store, event.process_id, event.payload))
+
+
+async def _whole(store: ProcessReader, process_id: str, value: Any) -> Any:
+    attachment = attachment_in(value)
+    if attachment is None:
+        return value
+    return msgspec.json.decode(await store.process_value(process_id, attachment.attachment_id))
 
 
 class ProcessWaits:
@@ -49,7 +81,7 @@ class ProcessWaits:
             output = (await self._store.get_process(process_id)).output
             return None if output is UNSET else output
 
-        return await self._until(process_id, look)
+        return await whole_output(self._store, process_id, await self._until(process_id, look))
 
     async def next_event(self, process_id: str, after: int, event_type: str | None = None) -> ProcessEvent:
         """The first event behind that sequence, of that type if one is named. May be cancelled at any time.
@@ -62,7 +94,7 @@ class ProcessWaits:
             events = await self._store.list_process_events(process_id, after=after, limit=1, event_type=event_type)
             return events[0] if events else None
 
-        return await self._until(process_id, look)
+        return await whole_event(self._store, await self._until(process_id, look))
 
     async def news_of(self, process_id: str, after: int) -> None:
         """Return when the process has logged something behind that sequence, or has ended. May be cancelled.

@@ -18,7 +18,7 @@ from msgspec import UNSET
 
 from sightline.clock import Clock
 from sightline.errors import ProcessLeaseLost
-from sightline.process.awaiting import ProcessWaits
+from sightline.process.awaiting import ProcessWaits, whole_event
 from sightline.process.model import (
     Appended,
     AwaitOutput,
@@ -136,7 +136,7 @@ class ProcessWork:
             page = await self._store.list_process_events(
                 self.process_id, after=after, limit=_PAGE, event_type=event_type
             )
-            found += page
+            found += [await whole_event(self._store, event) for event in page]
             if len(page) < _PAGE:
                 return tuple(found)
             after = page[-1].sequence

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from msgspec import UNSET, Struct, UnsetType, field
 
 from sightline.queue.model import Enqueued, ProcessWake
+from sightline.session.model import Attachment
 
 __all__ = [
     "PROCESS_LEASE_TTL_MS",
@@ -28,6 +29,7 @@ __all__ = [
     "GrantsEnded",
     "HandleGrant",
     "HandleSummary",
+    "KeptValue",
     "NewEvent",
     "NewGrant",
     "PayloadSelector",
@@ -299,15 +301,24 @@ class ProcessEvent(Struct, frozen=True, kw_only=True):
     wake: ProcessWake | UnsetType = UNSET
 
 
+class KeptValue(Struct, frozen=True, kw_only=True):
+    """A value that is too large to stand in a log. `data` is its JSON."""
+
+    attachment: Attachment
+    data: bytes
+
+
 class Appended(Struct, frozen=True, kw_only=True):
     """What came of an event: the record after it, and the event; none for a request to cancel what had ended.
 
-    `replayed`: it was in the log before, and nothing was written.
+    `replayed`: it was in the log before, and nothing was written. `kept`: what is kept beside the log, because it is
+    only named there.
     """
 
     record: ProcessRecord
     event: ProcessEvent | None
     replayed: bool = False
+    kept: tuple[KeptValue, ...] = ()
 
 
 class PendingWake(Struct, frozen=True, kw_only=True):

@@ -63,6 +63,10 @@ class ProcessReader(Protocol):
         """
         ...
 
+    async def process_value(self, process_id: str, attachment_id: str) -> bytes:
+        """The JSON of a value that the log of the process only names. Raises ProcessNotFound, ProcessValueNotFound."""
+        ...
+
 
 class ProcessStore(ProcessRegistry, ProcessReader, Protocol):
     """Processes, their logs, and who sees and runs them.

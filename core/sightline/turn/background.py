@@ -9,11 +9,13 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from sightline.errors import Draining, SightlineError, TaskConflict
+from sightline.session.model import Policy
 from sightline.tasks.async_handles import CancelToken
 from sightline.tasks.model import NewTask, TaskAttempt, TaskKind, TaskRecord
 from sightline.tasks.monitoring import MonitorRecord, MonitorSpec, MonitorUpdate, task_id_of
 from sightline.tasks.working import TaskWork
 from sightline.turn.monitors import MonitorHost
+from sightline.turn.subagents import Subagents
 from sightline.turn.tasks import TaskHost
 
 __all__ = ["Sync", "TurnTasks"]
@@ -31,9 +33,18 @@ class TurnTasks:
     program is begun anew.
     """
 
-    def __init__(self, host: TaskHost, monitors: MonitorHost, session_id: str, turn_id: str, sync: Sync | None) -> None:
+    def __init__(
+        self,
+        host: TaskHost,
+        monitors: MonitorHost,
+        subagents: Subagents,
+        session_id: str,
+        turn_id: str,
+        sync: Sync | None,
+    ) -> None:
         self._host = host
         self._monitors = monitors
+        self._subagents = subagents
         self._session_id = session_id
         self._turn_id = turn_id
         self._sync = sync
@@ -115,6 +126,18 @@ class TurnTasks:
     async def stop_monitor(self, monitor_id: str) -> MonitorRecord:
         """End a monitor with all that it began. Raises TaskNotFound for none, StoreUnavailable."""
         return await self._monitors.stop(self._session_id, monitor_id)
+
+    async def delegate(self, name: str, text: str, *, policy: Policy | None = None, keep: bool = False) -> TaskRecord:
+        """Begin a sub-agent, which works in a session of its own and outlives the turn. See `Subagents.delegate`.
+
+        The one that an earlier attempt of this turn began is found, if it is live.
+        """
+        key = f"{self._turn_id}.{name}"
+        return await self._subagents.delegate(self._session_id, name, text, policy=policy, keep=keep, key=key)
+
+    async def send(self, task_id: str, text: str) -> TaskRecord:
+        """Give a live sub-agent of the session more to do. See `Subagents.send`."""
+        return await self._subagents.send(self._session_id, task_id, text)
 
     def _begun(self, session_id: str | None) -> str:
         """Where work is begun. In the turn's own session it may change what the agent offers, even if it fails."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from sightline.clock import Clock, within
-from sightline.errors import StoreUnavailable
+from sightline.errors import HandleNotVisible, StoreUnavailable
 from sightline.observation.handle import RuntimeHandle
 from sightline.observation.handles import Handles
 from sightline.observation.processes import ProcessNews
@@ -82,6 +82,10 @@ class ProcessDesk:
         if wait:
             await self._patiently(wait, self._waits.news_of(process_id, after))
         return await self._store.list_process_events(process_id, after=after, limit=limit)
+
+    async def value(self, process_id: str, attachment_id: str) -> bytes:
+        """The JSON of a value that is too large to stand in the log or the record of the process, which name it."""
+        return await self._store.process_value(process_id, attachment_id)
 
     async def end_of(self, process_id: str, timeout: float) -> AwaitOutput | None:
         """What a process came to, or none after `timeout` seconds."""
@@ -207,14 +211,18 @@ class ProcessDesk:
     async def cancel_all(self, session_id: str, reason: str = "cancelled") -> tuple[ProcessRecord, ...]:
         """Ask for the end of all that the session sees and that has not ended: those, by process id.
 
-        The first that cannot be asked ends it, with what was asked before.
+        The first that cannot be asked ends it, with what was asked before; one that is taken from the session or ends
+        meanwhile is passed by.
         """
         async with self._handles.opened(session_id) as handle:
             scopes = _scopes_of(handle)
             asked = []
             for shown in visible(await self._granted(scopes, live=True)):
-                request = cancel_request(shown.process_id, reason)
-                asked.append((await self._append(shown.process_id, request, scopes)).record)
+                with contextlib.suppress(HandleNotVisible):
+                    request = cancel_request(shown.process_id, reason)
+                    record = (await self._append(shown.process_id, request, scopes)).record
+                    if not record.is_terminal:
+                        asked.append(record)
             return tuple(asked)
 
     async def cancel_unreferenced(

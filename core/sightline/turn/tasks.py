@@ -161,7 +161,9 @@ class TaskHost:
         def registered(result: RegisteredTask) -> None:
             if result.created:
                 record = result.record
-                self._works.begin(RunningTask(record, lambda change: self._change(record.generation, change)), work)
+                self._works.begin(
+                    RunningTask(record, lambda change: self.change_registered(record.generation, change)), work
+                )
 
         async with self._handles.opened(session_id) as handle:
             self.refuse_work()
@@ -322,6 +324,20 @@ class TaskHost:
         if self._draining:
             raise Draining
 
+    def ends_by(self, record: TaskRecord, callback: CancelCallback) -> None:
+        """How a task that was registered before is cancelled."""
+        self._works.ends_by(record, callback)
+
+    async def home_of(self, generation: int) -> str | None:
+        """The session that a registration belongs to by now, if it is there. Raises StoreUnavailable."""
+        try:
+            return (await self._store.get_task(generation)).session_id
+        except TaskNotFound:
+            return None
+
+    async def pause(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+
     async def live_of_kind(self, kind: TaskKind) -> tuple[TaskRecord, ...]:
         """Of all sessions. Raises StoreUnavailable."""
         return await self._persistently(lambda: self._store.live_tasks_of_kind(kind))
@@ -368,8 +384,8 @@ class TaskHost:
                 self._works.forget(result.record.generation)
             self._tell(result.kind, result.record)
 
-    async def _change(self, generation: int, change: TaskChange) -> None:
-        """A change of what runs here, in whatever session the task is by then."""
+    async def change_registered(self, generation: int, change: TaskChange) -> None:
+        """Say how what is done here stands, in whatever session the task is by then. Raises StoreUnavailable."""
         try:
             record = await self._store.get_task(generation)
             async with self._handles.opened(record.session_id) as handle:
@@ -378,7 +394,7 @@ class TaskHost:
             pass  # nobody lists it any more
 
     async def _report(self, generation: int, ending: Ending) -> None:
-        await self._persistently(lambda: self._change(generation, ending))
+        await self._persistently(lambda: self.change_registered(generation, ending))
 
     def _tell(self, kind: Any, record: TaskRecord) -> None:
         self._news.tell(TaskEvent(kind=kind, record=record))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
 from sightline.errors import Draining, SightlineError
 from sightline.kernel import Kernel
@@ -27,7 +27,7 @@ from sightline.process.model import (
     ProcessScope,
     ProcessStatus,
 )
-from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation
+from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation, matches
 from sightline_gateway.http.sessions import SessionId
 from sightline_gateway.http.writing import while_wanted
 from sightline_gateway.problems import ProblemError
@@ -38,6 +38,7 @@ ProcessId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._~:@-]{1,200}(?!\n)$", min
 Frame = Annotated[str, Meta(min_length=1, max_length=200)]
 Reason = Annotated[str, Meta(max_length=1_000)]
 Word = Annotated[str, Meta(min_length=1, max_length=200)]
+_READ_SECONDS = 10.0
 Seconds = Annotated[float, Meta(ge=0, le=60)]
 
 
@@ -120,12 +121,16 @@ class ShownEvent(Struct, frozen=True, kw_only=True):
 
 
 class Logged(Struct, frozen=True, kw_only=True):
-    """The event as it was logged, none for a request to cancel what had ended; and how the process stands.
+    """The event as it was logged, nothing of it for a request to cancel what had ended; and how the process stands.
 
     `cancel_requested`: somebody wants its end.
     """
 
-    event: ShownEvent | None
+    sequence: int | UnsetType = UNSET
+    event_type: str | UnsetType = UNSET
+    payload: Any = UNSET
+    occurred_at_ms: int | UnsetType = UNSET
+    output: AwaitOutput | UnsetType = UNSET
     status: ProcessStatus
     cancel_requested: bool
 
@@ -218,12 +223,11 @@ async def report(call: Call) -> Answer:
     kernel: Kernel = call.gateway.kernel
     event = NewEvent(event_type=body.event_type, payload=body.payload, replay_key=body.replay_key)
     appended = await kernel.processes.append(call.path["process_id"], event)
-    logged = Logged(
-        event=None if appended.event is None else shown_event(appended.event),
-        status=appended.record.status,
-        cancel_requested=appended.record.cancel_requested,
-    )
-    return Answer(200 if appended.replayed or appended.event is None else 201, logged)
+    logged = Logged(status=appended.record.status, cancel_requested=appended.record.cancel_requested)
+    if appended.event is None:
+        return Answer(200, logged)
+    logged = structs.replace(logged, **structs.asdict(shown_event(appended.event)))
+    return Answer(200 if appended.replayed else 201, logged)
 
 
 async def complete(call: Call) -> Answer:
@@ -262,7 +266,20 @@ async def await_end(call: Call) -> Answer:
     record = await kernel.processes.get(process_id)
     if record.output is UNSET:
         return Answer(202, NotEnded(status=record.status))
-    return Answer(200, Ended(status=record.status, output=record.output))
+    # The record only names a large value; whoever waits for it gets it.
+    output = await kernel.processes.end_of(process_id, _READ_SECONDS)
+    return Answer(200, Ended(status=record.status, output=record.output if output is None else output))
+
+
+async def attachment(call: Call) -> Answer:
+    """A value that a record or a log names, because it is too large to stand there: JSON, by what it holds."""
+    process_id, attachment_id = call.path["process_id"], call.path["attachment_id"]
+    tag = f'"{attachment_id}"'
+    headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable"}
+    data = await call.gateway.kernel.processes.value(process_id, attachment_id)
+    if matches(call, tag):
+        return Answer(304, None, headers)
+    return Answer(200, data, {**headers, "Content-Type": "application/json"})
 
 
 _BODY = ("malformed_json", "invalid_field", "body_too_large", "unsupported_media_type")
@@ -330,5 +347,14 @@ OPERATIONS = (
         query=AwaitQuery,
         answers={200: Ended, 202: NotEnded},
         problems=("invalid_field", "process_not_found", "store_unavailable"),
+    ),
+    Operation(
+        method="GET",
+        path=f"{_ONE}/attachments/{{attachment_id}}",
+        summary="A value that is too large for a record or a log, which name it",
+        handle=attachment,
+        answers={200: Any, 304: None},
+        problems=("invalid_field", "process_not_found", "attachment_not_found", "store_unavailable"),
+        headers=("If-None-Match",),
     ),
 )

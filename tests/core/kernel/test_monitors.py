@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from msgspec import UNSET
@@ -13,11 +15,13 @@ from sightline.errors import InvalidInput, TaskConflict, TaskNotFound
 from sightline.stores.sqlite import SqliteStore
 from sightline.tasks.monitoring import MonitorSpec
 from sightline.testing.clock import settled
-from sightline.turn.agent import Turn
+from sightline.turn.agent import Agent, Turn
 from tests.core.pids import STUBBORN, alive, pids
 from tests.core.worlds import Puppet, World, only_batch, running, watch
 
 pytestmark = pytest.mark.anyio
+
+_T = TypeVar("_T")
 
 
 def spec(command: str, name: str = "m", **facts: object) -> MonitorSpec:
@@ -37,6 +41,23 @@ async def until(world: World, holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
+async def through(world: World, work: Awaitable[_T]) -> _T:
+    """See the work through, with commands and time going on."""
+    task = asyncio.ensure_future(work)
+    await until(world, task.done)
+    return task.result()
+
+
+@asynccontextmanager
+async def watching(agent: Agent | None, **options: Any) -> AsyncIterator[World]:
+    """A world that ends although commands take their time to die."""
+    async with running(agent, **options) as world:
+        try:
+            yield world
+        finally:
+            await through(world, world.kernel.stop())
+
+
 async def ended(world: World, name: str = "m") -> tuple[str, str]:
     """How the run of a monitor ended: the monitor's state and its task's."""
     await until(world, lambda: not world.kernel.tasks.running)
@@ -50,7 +71,7 @@ def lines(world: World, stream: str = "stdout", name: str = "m") -> list[str]:
 
 async def test_the_lines_of_a_monitor_wake_its_session_one_wish_at_a_time() -> None:
     puppet = Puppet()
-    async with running(puppet) as world:
+    async with watching(puppet) as world:
         watched = await watch(world)
         await begin(world, "echo one; sleep 1000", cwd="/")
         await until(world, lambda: "enqueued" in watched.told)
@@ -63,12 +84,12 @@ async def test_the_lines_of_a_monitor_wake_its_session_one_wish_at_a_time() -> N
         assert cause.origin == {"type": "task", "task_id": "monitor:m", "generation": 1, "number": 1}
         assert cause.text == "Task monitor:m reported: one"
         await puppet.ends()
-        await world.kernel.monitors.stop("s", "m")
+        await through(world, world.kernel.monitors.stop("s", "m"))
 
 
 async def test_what_is_written_until_the_turn_has_ended_is_one_wish(tmp_path: Path) -> None:
     puppet = Puppet()
-    async with running(puppet) as world:
+    async with watching(puppet) as world:
         command = f"echo one; while ! [ -e {tmp_path}/go ]; do sleep 0.01; done; echo two; echo; echo three; sleep 1000"
         await begin(world, command)
         await until(world, lambda: len(puppet.turns) == 1)
@@ -80,12 +101,12 @@ async def test_what_is_written_until_the_turn_has_ended_is_one_wish(tmp_path: Pa
         await until(world, lambda: len(puppet.turns) == 2)
         assert puppet.turns[1].input[0].content == "Task monitor:m reported: two\nthree"
         await puppet.ends()
-        await world.kernel.monitors.stop("s", "m")
+        await through(world, world.kernel.monitors.stop("s", "m"))
 
 
 async def test_lines_that_wait_when_the_command_ends_are_asked_for_then() -> None:
     puppet = Puppet()
-    async with running(puppet) as world:
+    async with watching(puppet) as world:
         await begin(world, "echo one; echo two; exit 0")
         assert await ended(world) == ("exited", "completed")
         batches = await world.store.list_batches("s", pending_only=False, limit=9)
@@ -98,7 +119,7 @@ async def test_lines_that_wait_when_the_command_ends_are_asked_for_then() -> Non
 
 async def test_errors_and_what_only_notifies_are_shown_and_wake_nobody() -> None:
     puppet = Puppet()
-    async with running(puppet) as world:
+    async with watching(puppet) as world:
         watched = await watch(world)
         await begin(world, "echo oops >&2", "err")
         await begin(world, "echo look; echo again", "note", wake_policy="notify")
@@ -112,7 +133,7 @@ async def test_errors_and_what_only_notifies_are_shown_and_wake_nobody() -> None
 
 @pytest.mark.parametrize(("code", "state"), [(0, ("exited", "completed")), (3, ("failed", "failed"))])
 async def test_the_exit_code_is_how_it_ended(code: int, state: tuple[str, str]) -> None:
-    async with running(Puppet()) as world:
+    async with watching(Puppet()) as world:
         await begin(world, f"exit {code}")
         assert await ended(world) == state
         assert (await world.kernel.monitors.get("s", "m")).exit_code == code
@@ -124,7 +145,7 @@ async def test_it_finds_a_login_shell_its_folder_and_its_variables(
 ) -> None:
     monkeypatch.setenv("SIGHTLINE_API_KEY", "secret")
     monkeypatch.setenv("OURS", "inherited")
-    async with running(Puppet()) as world:
+    async with watching(Puppet()) as world:
         command = 'echo "$PWD|$MINE|$OURS|${SIGHTLINE_API_KEY:-none}"'
         await begin(world, command, cwd=str(tmp_path), env={"MINE": "a b"}, wake_policy="notify")
         await ended(world)
@@ -135,7 +156,7 @@ async def test_it_finds_a_login_shell_its_folder_and_its_variables(
 
 
 async def test_one_that_takes_too_long_is_ended_with_all_it_began(tmp_path: Path) -> None:
-    async with running(Puppet()) as world:
+    async with watching(Puppet()) as world:
         (tmp_path / "stubborn.py").write_text(STUBBORN)
         await begin(world, f"exec python3 {tmp_path}/stubborn.py {tmp_path}", timeout_ms=60_000)
         both = await pids(tmp_path, "parent", "child")
@@ -146,19 +167,18 @@ async def test_one_that_takes_too_long_is_ended_with_all_it_began(tmp_path: Path
 
 
 async def test_a_persistent_one_has_no_timeout() -> None:
-    async with running(Puppet()) as world:
+    async with watching(Puppet()) as world:
         await begin(world, "sleep 1000", persistent=True, timeout_ms=1)
         await until(world, lambda: world.kernel.tasks.running == 1)
         await world.clock.run_for(100.0)
         assert (await world.kernel.monitors.get("s", "m")).state == "running"
-        stopping = asyncio.create_task(world.kernel.monitors.stop("s", "m"))
-        await until(world, stopping.done)
-        assert ((await stopping).state, (await stopping).armed) == ("stopped", False)
+        stopped = await through(world, world.kernel.monitors.stop("s", "m"))
+        assert (stopped.state, stopped.armed) == ("stopped", False)
 
 
 @pytest.mark.parametrize("by", ["stop", "cancel", "cancel_all", "delete", "kernel"])
 async def test_stopping_ends_all_that_it_began(by: str, tmp_path: Path) -> None:
-    async with running(Puppet()) as world:
+    async with watching(Puppet()) as world:
         (tmp_path / "stubborn.py").write_text(STUBBORN)
         await begin(world, f"python3 {tmp_path}/stubborn.py {tmp_path}; true")
         both = await pids(tmp_path, "parent", "child")
@@ -169,9 +189,8 @@ async def test_stopping_ends_all_that_it_began(by: str, tmp_path: Path) -> None:
             "delete": lambda: world.kernel.delete_session("s"),
             "kernel": world.kernel.stop,
         }
-        stopping = asyncio.ensure_future(ways[by]())
-        await until(world, lambda: stopping.done() and not world.kernel.tasks.running)
-        await stopping
+        await through(world, ways[by]())
+        await until(world, lambda: not world.kernel.tasks.running)
         assert [alive(pid) for pid in both] == [False, False]
         if by != "delete":
             record = await world.kernel.monitors.get("s", "m")
@@ -180,14 +199,13 @@ async def test_stopping_ends_all_that_it_began(by: str, tmp_path: Path) -> None:
 
 
 async def test_a_monitor_runs_once_at_a_time_and_may_run_again() -> None:
-    async with running(Puppet()) as world:
+    async with watching(Puppet()) as world:
         monitors = world.kernel.monitors
         await begin(world, "sleep 1000")
         with pytest.raises(TaskConflict):
             await monitors.start("s", "m")
         await monitors.declare("s", spec("echo again", wake_policy="notify"))
-        stopping = asyncio.create_task(monitors.stop("s", "m"))
-        await until(world, stopping.done)
+        await through(world, monitors.stop("s", "m"))
         await monitors.start("s", "m")
         assert await ended(world) == ("exited", "completed")
         assert lines(world) == ["again"]
@@ -205,7 +223,7 @@ async def test_what_is_armed_begins_with_the_first_turn_of_a_life(tmp_path: Path
     path = tmp_path / "store.db"
     for life in range(2):
         store = SqliteStore.open(path, "NORMAL")
-        async with running(agent, store=store, session_ids=() if life else ("s",)) as world:
+        async with watching(agent, store=store, session_ids=() if life else ("s",)) as world:
             monitors = world.kernel.monitors
             for _ in range(100 * life):
                 world.kernel.ids.new()  # ids of another life are others
@@ -224,11 +242,8 @@ async def test_what_is_armed_begins_with_the_first_turn_of_a_life(tmp_path: Path
             expected = 2 if life else 3
             for _ in range(2):
                 written = await world.send("go")
-                done = asyncio.create_task(world.kernel.wait_for_batch("s", written.batch.batch_id, 100.0))
-                await until(world, done.done)
+                await through(world, world.kernel.wait_for_batch("s", written.batch.batch_id, 100.0))
                 await until(world, lambda: world.kernel.tasks.running == expected)  # noqa: B023
-            stopping = asyncio.create_task(world.kernel.stop())
-            await until(world, stopping.done)
 
 
 async def test_an_agent_watches_and_is_woken_by_what_it_sees() -> None:
@@ -243,7 +258,7 @@ async def test_an_agent_watches_and_is_woken_by_what_it_sees() -> None:
             assert turn.tasks.monitor_updates("m")[0].text == "look"
             assert (await turn.tasks.stop_monitor("m")).exit_code in (0, UNSET)
 
-    async with running(agent) as world:
+    async with watching(agent) as world:
         await world.send("watch")
         await until(world, lambda: bool(seen))
         assert seen == ["Task monitor:m reported: look"]

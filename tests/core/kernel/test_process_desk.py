@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,9 +18,11 @@ from sightline.errors import (
     ProcessNotYours,
     ProcessTerminal,
     SessionNotFound,
+    SightlineError,
     StoreUnavailable,
 )
 from sightline.limits import Limits
+from sightline.observation.fold import fold
 from sightline.observation.model import shown_process
 from sightline.process.appending import ending
 from sightline.process.functions import Functions, RunningProcess, function_registration
@@ -235,6 +239,23 @@ async def test_everything_of_a_session_is_asked_to_end() -> None:
         await in_step(world, *BOTH)
 
 
+async def test_what_leaves_or_ends_while_all_are_asked_to_end_is_passed_by() -> None:
+    async with running(None, session_ids=BOTH) as world:
+        processes = world.kernel.processes
+        for process_id in ("a", "b", "c", "d"):
+            await begin(world, process_id)
+        gate = world.faults.hold("append_event")
+        asking = asyncio.create_task(processes.cancel_all("s"))
+        await gate.reached.wait()
+        await processes.transfer(HERE, THERE, ["b"])
+        await processes.complete("c")
+        gate.open()
+        assert [record.process_id for record in await asking] == ["a", "d"]
+        assert [(await processes.get(name)).cancel_requested for name in ("a", "b", "c", "d")] == [
+            *(True, False, False, True)
+        ]
+
+
 async def test_what_is_not_kept_is_taken_away_and_ends_where_nobody_else_sees_it() -> None:
     async with running(None, session_ids=BOTH) as world:
         processes = world.kernel.processes
@@ -404,3 +425,66 @@ async def test_the_cursor_that_shows_a_write_waits_for_the_store() -> None:
         await world.clock.run_for(1.0)
         assert await later == here.events[-1].cursor
         assert told(here) == ["started", "revoked"]
+
+
+async def test_news_that_cannot_be_told_for_a_fault_of_ours_keeps_no_other_from_being_told() -> None:
+    async with running(None) as world:
+        watched = await watch(world)
+        world.faults.fail_before("grants_of_process", error=RuntimeError("a bug"))
+        await begin(world, "a")
+        await begin(world, "b")
+        await world.kernel.processes.shown_through("s", ["a", "b"])
+        assert [event.data.process_ids for event in watched.events] == [("b",)]  # type: ignore[union-attr]
+
+
+# All of it
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_happens_to_processes_shows_as_it_is_stored_and_as_it_was_told(seed: int) -> None:
+    chance = random.Random(seed)
+    async with running(None, session_ids=BOTH) as world:
+        processes = world.kernel.processes
+        watched = [await watch(world, session_id) for session_id in BOTH]
+        names = ("a", "b", "c")
+
+        async def something() -> None:
+            name, scope, other = chance.choice(names), *chance.sample((HERE, THERE), 2)
+            match chance.randrange(8):
+                case 0 | 1:
+                    grants = [NewGrant(scope=each) for each in chance.choice(((HERE,), (THERE,), (HERE, THERE), ()))]
+                    await processes.start_process(external(name, event_types=(PROGRESS,)), grants)
+                case 2:
+                    await processes.append(name, NewEvent(event_type="progress", payload=chance.randrange(9)))
+                case 3:
+                    await processes.cancel(name)
+                case 4:
+                    await processes.complete(name)
+                case 5:
+                    await processes.grant(name, scope, {"label": str(chance.randrange(9))})
+                case 6:
+                    await processes.revoke(name, scope)
+                case 7:
+                    await processes.transfer(scope, other, [name])
+
+        for _ in range(40):
+            if not chance.randrange(3):
+                method = chance.choice(
+                    ("register_process", "append_event", "grant_process", "transfer_grants", "grants_of_process")
+                )
+                match chance.randrange(3):
+                    case 0:
+                        world.faults.fail_before(method)
+                    case 1:
+                        world.faults.fail_after(method)
+                    case 2 if method != "grants_of_process":
+                        world.faults.fail_after(method, told=False)
+            with contextlib.suppress(SightlineError):
+                await something()
+            if not chance.randrange(4):
+                await settled()
+        world.faults.heal()
+        await world.clock.run_for(10.0)
+        await in_step(world, *BOTH)
+        for each in watched:
+            assert fold(each.views[0], each.events) == each.handle.view

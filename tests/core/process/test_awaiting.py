@@ -36,6 +36,9 @@ class SlowToAnswer:
     ) -> tuple[ProcessEvent, ...]:
         raise NotImplementedError
 
+    async def process_value(self, process_id: str, attachment_id: str) -> bytes:
+        raise NotImplementedError
+
 
 async def test_what_has_ended_is_told_at_once() -> None:
     clock = ManualClock()

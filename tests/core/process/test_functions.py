@@ -6,9 +6,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from sightline.process.appending import signal
+from sightline.process.attaching import MAX_INLINE
 from sightline.process.functions import (
     FunctionEngine,
     Functions,
@@ -326,3 +328,49 @@ def test_a_name_is_one_function_and_that_is_async() -> None:
         functions.process("one")(one)
     with pytest.raises(TypeError, match="async"):
         functions.process("two")(plain)
+
+
+# What is too large for the log
+
+
+@both_stores
+async def test_large_values_reach_whoever_they_are_for_whole(make: MakeStore, tmp_path: Path) -> None:
+    functions, began, done = Functions(), asyncio.Event(), list[str]()
+    large = {"page": "x" * MAX_INLINE}
+
+    def effect() -> Any:
+        done.append("once")
+        return {**large, "done": len(done)}
+
+    @functions.process("carry")
+    async def carry(process: RunningProcess) -> Any:
+        got = await process.signal()
+        kept = await process.idempotent("effect", effect)
+        if not began.is_set():
+            began.set()
+            await asyncio.Event().wait()
+        return [got, kept]
+
+    async with working(make, tmp_path, functions=functions) as place:
+        await begin(place, "carry")
+        await place.store.append_event("p", signal("p", "one", large), now=place.now, then=ignored)
+        async with asyncio.timeout(20):
+            await began.wait()
+        assert await restarted(place, functions) == SuccessOutput(value=[large, {**large, "done": 1}])
+        events = await place.store.list_process_events("p", after=0, limit=100)
+        assert sum(len(msgspec.json.encode(event)) for event in events) < 5_000
+
+
+async def test_an_output_beyond_the_limit_is_a_failure_that_says_so() -> None:
+    functions = Functions()
+
+    @functions.process("too much")
+    async def too_much(process: RunningProcess) -> str:
+        return "x" * (1 << 20)
+
+    async with working(functions=functions) as place:
+        await begin(place, "too much")
+        output = await place.end_of()
+        assert isinstance(output, FailureOutput)
+        assert output.code == "invalid_output"
+        assert "1048576 is the limit" in output.message

@@ -80,7 +80,8 @@ def transfer_grants(
 
 
 def cancel_unreferenced(state: State, scope: ProcessScope, keep: Sequence[str], reason: str, now: int) -> GrantsEnded:
-    return _end(state, lambda process: (scope,) if process.record.process_id not in keep else (), reason, now)
+    kept = frozenset(keep)
+    return _end(state, lambda process: (scope,) if process.record.process_id not in kept else (), reason, now)
 
 
 def end_grants(state: State, session_id: str, reason: str, now: int) -> GrantsEnded:

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, field, structs
 
-from sightline.errors import HandleNotVisible, ProcessLeaseLost, ProcessNotFound
+from sightline.errors import HandleNotVisible, ProcessLeaseLost, ProcessNotFound, ProcessValueNotFound
 from sightline.process.appending import abandoned, appended, replayed
 from sightline.process.leasing import Hold, abandonment, acquired, forgiven, is_free, released, renewed
 from sightline.process.model import (
@@ -34,6 +34,7 @@ __all__ = [
     "list_process_events",
     "list_processes",
     "pending_wakes",
+    "process_value",
     "release_process_lease",
     "renew_process_lease",
     "runnable_processes",
@@ -49,6 +50,8 @@ class Process(Struct):
     hold: Hold = Hold()
     events: list[ProcessEvent] = field(default_factory=list)
     keys: dict[str, ProcessEvent] = field(default_factory=dict)
+    values: dict[str, bytes] = field(default_factory=dict)
+    """What the log only names, by its name."""
     grants: dict[ProcessScope, dict[str, Any]] = field(default_factory=dict)
     """By scope: how the process is called there."""
 
@@ -116,6 +119,13 @@ def list_process_events(
     return tuple(event for event in events if event_type is None or event.event_type == event_type)[:limit]
 
 
+def process_value(state: Processes, process_id: str, attachment_id: str) -> bytes:
+    value = state.process(process_id).values.get(attachment_id)
+    if value is None:
+        raise ProcessValueNotFound(process_id, attachment_id)
+    return value
+
+
 def append_event(
     state: Processes,
     process_id: str,
@@ -150,6 +160,7 @@ def _keep(state: Processes, process: Process, result: Appended) -> None:
     if event is None:
         return
     process.events.append(event)
+    process.values.update((kept.attachment.attachment_id, kept.data) for kept in result.kept)
     if event.replay_key is not UNSET:
         process.keys[event.replay_key] = event
     if event.output is not UNSET:

@@ -315,6 +315,9 @@ class MemoryStore:
     ) -> tuple[ProcessEvent, ...]:
         return processes.list_process_events(self._state.processes, process_id, after, limit, event_type)
 
+    async def process_value(self, process_id: str, attachment_id: str) -> bytes:
+        return processes.process_value(self._state.processes, process_id, attachment_id)
+
     async def append_event(
         self,
         process_id: str,

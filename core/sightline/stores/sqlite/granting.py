@@ -100,7 +100,8 @@ def transfer_grants(
 
 def cancel_unreferenced(db: Connection, scope: ProcessScope, keep: Sequence[str], reason: str, now: int) -> GrantsEnded:
     rows = run(db, "granted_to_scope", session_id=scope.session_id, agent_frame_id=scope.agent_frame_id).fetchall()
-    return _end(db, scope.session_id, [row for row in rows if row["process_id"] not in keep], reason, now)
+    kept = frozenset(keep)
+    return _end(db, scope.session_id, [row for row in rows if row["process_id"] not in kept], reason, now)
 
 
 def end_grants(db: Connection, session_id: str, reason: str, now: int) -> GrantsEnded:

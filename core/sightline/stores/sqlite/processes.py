@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, structs
 
-from sightline.errors import HandleNotVisible, ProcessLeaseLost, ProcessNotFound
+from sightline.errors import HandleNotVisible, ProcessLeaseLost, ProcessNotFound, ProcessValueNotFound
 from sightline.process.appending import abandoned, appended, replayed
 from sightline.process.leasing import Hold, abandonment, acquired, forgiven, released, renewed
 from sightline.process.model import (
@@ -43,6 +43,7 @@ __all__ = [
     "list_processes",
     "pending_wakes",
     "process_of",
+    "process_value",
     "record_of_process",
     "release_process_lease",
     "renew_process_lease",
@@ -118,6 +119,14 @@ def list_process_events(
     return tuple(decode(row["body"], ProcessEvent) for row in rows)
 
 
+def process_value(db: Connection, process_id: str, attachment_id: str) -> bytes:
+    row = first(db, "get_process_value", process_id=process_id, attachment_id=attachment_id)
+    if row is None:
+        _required(db, process_id)
+        raise ProcessValueNotFound(process_id, attachment_id)
+    return bytes(row["data"])
+
+
 def append_event(
     db: Connection,
     process_id: str,
@@ -162,6 +171,14 @@ def _keep(db: Connection, process: Process, result: Appended) -> None:
         replay_key=None if event.replay_key is UNSET else event.replay_key,
         body=text(event),
     )
+    for kept in result.kept:
+        run(
+            db,
+            "keep_process_value",
+            process_id=event.process_id,
+            attachment_id=kept.attachment.attachment_id,
+            data=kept.data,
+        )
     if event.wake is not UNSET:
         wake = event.wake
         run(db, "put_process_wake", process_id=wake.process_id, wake_id=wake.wake_id, wake=text(wake))

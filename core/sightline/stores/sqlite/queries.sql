@@ -386,6 +386,13 @@ ORDER BY process_id LIMIT :limit;
 INSERT INTO process_events (process_id, sequence, event_type, replay_key, body)
 VALUES (:process_id, :sequence, :event_type, :replay_key, :body);
 
+-- name: keep_process_value
+INSERT INTO process_values (process_id, attachment_id, data) VALUES (:process_id, :attachment_id, :data)
+ON CONFLICT DO NOTHING;
+
+-- name: get_process_value
+SELECT data FROM process_values WHERE process_id = :process_id AND attachment_id = :attachment_id;
+
 -- name: process_event_by_key
 SELECT body FROM process_events WHERE process_id = :process_id AND replay_key = :replay_key;
 

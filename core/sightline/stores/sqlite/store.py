@@ -422,6 +422,9 @@ class SqliteStore:
     ) -> tuple[ProcessEvent, ...]:
         return await self._read(processes.list_process_events, process_id, after, limit, event_type)
 
+    async def process_value(self, process_id: str, attachment_id: str) -> bytes:
+        return await self._read(processes.process_value, process_id, attachment_id)
+
     async def append_event(
         self,
         process_id: str,
