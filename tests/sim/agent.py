@@ -13,24 +13,32 @@ from typing import Any
 import msgspec
 
 from sightline.errors import StoreUnavailable
+from sightline.process.kinds import FUNCTION
 from sightline.queue.materializing import InputMessage
 from sightline.session.model import Policy
 from sightline.turn.agent import AgentError, Turn
-from tests.sim.plan import Plan, Post
+from tests.sim.plan import Await, Plan, Post, ProcessPlan
+from tests.sim.scripts import NAME, input_of
 
 __all__ = ["ScriptedAgent"]
 
 
 class ScriptedAgent:
     """`performed` and `heard` are called with session, turn and key: what it is about to do to the world, and what it
-    got for an answer. They raise when that must not be.
+    got for an answer. `began` is called with the name and the id of a process.
     """
 
     def __init__(
-        self, plan: Plan, performed: Callable[[str, str, str], None], heard: Callable[[str, str, str, str], None]
+        self,
+        plan: Plan,
+        performed: Callable[[str, str, str], None],
+        heard: Callable[[str, str, str, str], None],
+        began: Callable[[str, str], None],
     ) -> None:
         self._performed = performed
         self._heard = heard
+        self._began = began
+        self._processes = {process.name: process for process in plan.processes}
         self._posts = {step.name: step for client in plan.clients for step in client.steps if isinstance(step, Post)}
         self.readings = 0
 
@@ -76,6 +84,23 @@ class ScriptedAgent:
             self._heard(turn.session_id, turn.turn_id, text, msgspec.json.encode(answer).decode())
         if post.once and post.asks:
             await self._effects(turn, f"{text}/after", post.once)
+        for name in post.starts:
+            await self._start(turn, self._processes[name])
+
+    async def _start(self, turn: Turn, plan: ProcessPlan) -> str:
+        """Begin a process, and those whose end it awaits before it."""
+        ids = [await self._start(turn, self._processes[act.of]) for act in plan.acts if isinstance(act, Await)]
+        kind, given = input_of(plan, ids)
+        process_id = await turn.start_process(
+            NAME,
+            given["args"] if kind == FUNCTION else given,
+            kind=kind,
+            key=plan.name,
+            label=plan.name,
+            disposition=plan.disposition,
+        )
+        self._began(plan.name, process_id)
+        return process_id
 
     async def _effects(self, turn: Turn, name: str, count: int) -> None:
         for number in range(count):

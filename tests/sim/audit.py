@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import UNSET
 
 from sightline.observation.model import Observation, SessionState
 from sightline.queue.model import BatchState, CommandPayload
+from tests.sim import laws_of_processes
 from tests.sim.laws_of_writing import texts_of
 from tests.sim.ledger import Book, Law, Violation, Work
 from tests.sim.loop import until
@@ -16,9 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["audit", "audit_claims", "audit_views"]
 
+_T = TypeVar("_T")
 _ALL = 10_000
 _MENDING = 0.5
 """Seconds in which a view that has lost touch is read anew."""
+_NEWS = 1.5
+"""Seconds in which news of processes is told that could not be told at once."""
 
 
 async def audit(world: World) -> None:
@@ -39,9 +46,26 @@ async def audit(world: World) -> None:
         if state.requests:
             raise Violation(Law.ASKED, f"{book.session_id} is at its end, and asks {state.requests}")
         _check_history(book)
+    await _audit_processes(world)
     for session_id, turn_id in ledger.journaled:
         if session_id in ledger.books and (left := await journal_of(world, session_id, turn_id)):
             raise Violation(Law.RECORDED, f"{turn_id} is committed, and {left} is left of its journal")
+
+
+async def _audit_processes(world: World) -> None:
+    """Each wake whose session is there became work, which ended, and whose text `_check_history` has looked for. What
+    is done elsewhere ended when whoever does it said so.
+    """
+    jobs = world.ledger.jobs
+    for wake, _ in jobs.wakes:
+        book = world.ledger.books.get(wake.target_session_id)
+        key = f"process:{wake.process_id}:event:{wake.sequence}:wake"
+        if book is not None and (key not in book.keys or book.keys[key].work is None):
+            raise Violation(Law.WAKES, f"{wake} was asked for, and is not in the queue of its session")
+    for process_id, job in jobs.by_id.items():
+        laws_of_processes.as_known(job, await _in_store(world, world.shared.store.get_process(process_id)))
+        if job.is_left_alone and job.has_ended:
+            raise Violation(Law.ENDED, f"{process_id} is {job.status}, and whoever does it never said so")
 
 
 def audit_claims(world: World) -> None:
@@ -53,23 +77,23 @@ def audit_claims(world: World) -> None:
 
 async def read(world: World, session_id: str) -> SessionState:
     """The session as the store has it."""
-    world.loop.enter_thread()
-    try:
-        return await world.shared.store.load_session(session_id, _ALL)
-    finally:
-        world.loop.leave_thread()
+    return await _in_store(world, world.shared.store.load_session(session_id, _ALL))
 
 
 async def journal_of(world: World, session_id: str, turn_id: str) -> dict[str, str]:
+    return await _in_store(world, world.shared.store.recall(session_id, turn_id))
+
+
+async def _in_store(world: World, reading: Awaitable[_T]) -> _T:
     world.loop.enter_thread()
     try:
-        return await world.shared.store.recall(session_id, turn_id)
+        return await reading
     finally:
         world.loop.leave_thread()
 
 
 def _check_history(book: Book) -> None:
-    said = [message.content for message in book.history if message.role == "user"]
+    said = [message.content for message in book.history if message.role != "assistant"]
     for work in book.works.values():
         count = sum(1 for text in texts_of(work) for line in said if line == text)
         expected = 1 if work.turn_id is not None and not _is_command(work) else 0
@@ -94,14 +118,17 @@ async def audit_views(world: World) -> None:
     touched = [
         (life, book) for life in world.living for book in world.ledger.books.values() if life.name in book.in_touch
     ]
-    await asyncio.sleep(_MENDING)
+    await asyncio.sleep(_NEWS if world.plan.processes else _MENDING)
     for life in world.living:
         for watcher in life.watchers:
             if watcher.compare() is not None:
                 world.ledger.count("watched to the end")
     for life, book in touched:
-        _compare(book, await life.run(life.kernel.observe(book.session_id)))
+        view = await life.run(life.kernel.observe(book.session_id))
+        _compare(book, view)
         world.ledger.count("view compared")
+        if world.plan.processes and life.name in book.knows_jobs:
+            _compare_jobs(world, book, view)
 
 
 def _compare(book: Book, view: Observation) -> None:
@@ -115,3 +142,14 @@ def _compare(book: Book, view: Observation) -> None:
     if shown != (book.revision, book.messages, [], (), None):
         at = (book.revision, [message.content for message in book.messages])
         raise Violation(Law.FOLD, f"{book.session_id} is shown as {shown}, and is at {at}")
+
+
+def _compare_jobs(world: World, book: Book, view: Observation) -> None:
+    shown = [
+        (process["process_id"], process["status"], process["cancel_requested"], process.get("progress", UNSET))
+        for process in sorted(view.processes, key=lambda process: str(process["process_id"]))
+    ]
+    known = world.ledger.jobs.seen_by(book.session_id)
+    if shown != known:
+        raise Violation(Law.FOLD, f"{book.session_id} is shown to see {shown}, and sees {known}")
+    world.ledger.count("view of processes compared")

@@ -15,6 +15,7 @@ from msgspec import UNSET
 
 from sightline.errors import Conflict, Draining, InvalidInput, NotFound, SessionDeleted, Unavailable
 from sightline.kernel import Kernel, Written
+from sightline.process.model import NewGrant, ProcessScope
 from sightline.queue.model import (
     Batch,
     DeliveryPolicy,
@@ -29,28 +30,37 @@ from sightline.queue.model import (
     TurnInput,
     TurnInputPayload,
 )
+from tests.sim import laws_of_leases
 from tests.sim.effects import delay_of
 from tests.sim.ledger import Law, Violation
 from tests.sim.lives import Gone
 from tests.sim.loop import EPOCH_MS
 from tests.sim.plan import (
+    Await,
+    AwaitProcess,
     CancelBatch,
     CancelFrom,
     CancelKey,
+    CancelProcess,
     CancelRunning,
     CancelTurn,
     Clash,
     ClientPlan,
     Command,
     Delete,
+    HandOver,
     Pause,
     Post,
+    ProcessPlan,
     Repeat,
+    SignalProcess,
+    Start,
     Step,
     Sweep,
     Wait,
     Watch,
 )
+from tests.sim.scripts import registration_of
 from tests.sim.watching import Watcher
 
 if TYPE_CHECKING:
@@ -77,6 +87,7 @@ class Client:
         self._plan = plan
         self._at = plan.worker
         self._count = 0
+        self._processes = {process.name: process for process in world.plan.processes}
 
     async def run(self) -> None:
         await asyncio.sleep(self._plan.starts_at)
@@ -110,6 +121,12 @@ class Client:
                 await self._watch(f"s{session}")
             case Sweep():
                 await self._ask(lambda kernel: kernel.sweep())
+            case Start(of=of):
+                await self._start(self._processes[of])
+            case CancelProcess(of=of) | SignalProcess(of=of) | HandOver(of=of) | AwaitProcess(of=of):
+                process_id = self._world.started.get(of)
+                if process_id is not None:
+                    await self._touch_process(step, process_id)
             case CancelBatch(of=of) | CancelFrom(of=of) | CancelTurn(of=of) | Wait(of=of):
                 sent = self._world.sent.get(of)
                 if sent is not None and sent.batch_id is not None:
@@ -133,6 +150,38 @@ class Client:
                 await self._wait(session_id, batch_id, seconds)
             case _:
                 pass
+
+    async def _start(self, plan: ProcessPlan) -> None:
+        """Begin the process, and at the same moment those whose end it awaits."""
+        children = [self._start(self._processes[act.of]) for act in plan.acts if isinstance(act, Await)]
+        grants = (NewGrant(scope=ProcessScope(f"s{plan.session}"), descriptor={"label": plan.name}),)
+        registration = registration_of(plan)
+
+        async def start() -> None:
+            started = await self._ask(lambda kernel: kernel.processes.start_process(registration, grants))
+            if started is not None:
+                self._world.began(plan.name, started.record.process_id)
+
+        await asyncio.gather(start(), *children)
+
+    async def _touch_process(
+        self, step: CancelProcess | SignalProcess | HandOver | AwaitProcess, process_id: str
+    ) -> None:
+        """Do something about a process that is known to be there."""
+        session_id = self._processes[step.of].session
+        match step:
+            case CancelProcess(sees=sees):
+                seen = f"s{session_id}" if sees else None
+                await self._ask(lambda kernel: kernel.processes.cancel(process_id, self.name, session_id=seen))
+            case SignalProcess():
+                await self._ask(lambda kernel: kernel.processes.signal(process_id, self.name, {"said": self.name}))
+            case HandOver(session=session):
+                source, target = ProcessScope(f"s{session_id}"), ProcessScope(f"s{session}")
+                await self._ask(lambda kernel: kernel.processes.transfer(source, target, (process_id,)))
+            case AwaitProcess(seconds=seconds):
+                output = await self._ask(lambda kernel: kernel.processes.end_of(process_id, seconds))
+                if output is not None:
+                    laws_of_leases.awaited(self._world.ledger, process_id, output)
 
     def _sent(self, step: Post | Command) -> Sent:
         """The same request however often it is made: its content is settled when it is first sent."""

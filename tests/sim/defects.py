@@ -43,43 +43,58 @@ from tests.sim import lives
 from tests.sim.ledger import Law
 from tests.sim.plan import Plan
 
-__all__ = ["DEFECTS", "Defect"]
+__all__ = ["DEFECTS", "Defect", "all_of", "defect"]
 
 Plant = Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
 class Defect:
-    """`within`: the number of seeds by which it has to be caught."""
+    """`within`: the number of seeds by which it has to be caught. `of_processes`: only in worlds that have some.
+    `begin`: the seed to begin with, where those before it are known to be too quiet.
+    """
 
     name: str
     breaks: frozenset[Law]
     within: int
+    of_processes: bool
+    begin: int
     plant: Plant
 
 
 DEFECTS: list[Defect] = []
 
 
-def _defect(*breaks: Law, within: int) -> Callable[[Plant], Plant]:
+def defect(*breaks: Law, within: int, of_processes: bool = False, begin: int = 0) -> Callable[[Plant], Plant]:
+    """Keep what is planted in the list."""
+
     def keep(plant: Plant) -> Plant:
-        DEFECTS.append(Defect(plant.__name__, frozenset(breaks), within, plant))
+        DEFECTS.append(Defect(plant.__name__, frozenset(breaks), within, of_processes, begin, plant))
         return plant
 
     return keep
 
 
+@contextlib.contextmanager
+def all_of(*plants: AbstractContextManager[Any]) -> Iterator[None]:
+    """Several at a time."""
+    with contextlib.ExitStack() as stack:
+        for plant in plants:
+            stack.enter_context(plant)
+        yield
+
+
 # Who may write
 
 
-@_defect(Law.ONE_WRITER, within=5_000)
+@defect(Law.ONE_WRITER, within=5_000)
 def the_lease_is_not_checked_at_commit() -> AbstractContextManager[Any]:
     return patch.object(commits, "is_lost", lambda lane, lease: False)
 
 
-@_defect(Law.ONE_WRITER, within=2_000)
+@defect(Law.ONE_WRITER, within=2_000)
 def neither_lease_nor_claim_is_checked_at_commit() -> AbstractContextManager[Any]:
-    return _all(patch.object(commits, "is_lost", lambda lane, lease: False), _any_claim_will_do())
+    return all_of(patch.object(commits, "is_lost", lambda lane, lease: False), _any_claim_will_do())
 
 
 def _any_claim_will_do() -> AbstractContextManager[Any]:
@@ -89,7 +104,7 @@ def _any_claim_will_do() -> AbstractContextManager[Any]:
     return patch.object(commits, "_held", held)
 
 
-@_defect(Law.ONE_WRITER, Law.LEASE, within=300)
+@defect(Law.ONE_WRITER, Law.LEASE, within=300)
 def leases_are_never_renewed() -> AbstractContextManager[Any]:
     async def renew(self: LeaseKeeper, *_: object) -> None:
         pass
@@ -97,7 +112,7 @@ def leases_are_never_renewed() -> AbstractContextManager[Any]:
     return patch.object(LeaseKeeper, "_renew", renew)
 
 
-@_defect(Law.ONE_WRITER, within=200)
+@defect(Law.ONE_WRITER, within=200)
 def a_lease_is_given_to_whoever_asks() -> AbstractContextManager[Any]:
 
     def grant(lane: Lane, session_id: str, **asked: Any) -> SessionLease | LaneBusy:
@@ -106,7 +121,7 @@ def a_lease_is_given_to_whoever_asks() -> AbstractContextManager[Any]:
     return patch.object(claims, "acquired", grant)
 
 
-@_defect(Law.GROWS, within=50)
+@defect(Law.GROWS, within=50)
 def generations_are_used_again() -> AbstractContextManager[Any]:
 
     def grant(lane: Lane, session_id: str, **asked: Any) -> SessionLease | LaneBusy:
@@ -115,7 +130,7 @@ def generations_are_used_again() -> AbstractContextManager[Any]:
     return patch.object(claims, "acquired", grant)
 
 
-@_defect(Law.ONE_WRITER, within=1_000)
+@defect(Law.ONE_WRITER, within=1_000)
 def a_stale_owner_gives_back_what_is_not_its_own() -> AbstractContextManager[Any]:
     real = claims.abandon
 
@@ -133,7 +148,7 @@ def a_stale_owner_gives_back_what_is_not_its_own() -> AbstractContextManager[Any
 # What a turn leaves behind
 
 
-@_defect(Law.ONE_EFFECT, Law.READS, within=100)
+@defect(Law.ONE_EFFECT, Law.READS, within=100)
 def a_commit_does_not_consume_its_claim() -> AbstractContextManager[Any]:
     real = commits.commit_turn
 
@@ -143,7 +158,7 @@ def a_commit_does_not_consume_its_claim() -> AbstractContextManager[Any]:
     return patch.object(commits, "commit_turn", commit_turn)
 
 
-@_defect(Law.ONE_EFFECT, within=1_000)
+@defect(Law.ONE_EFFECT, within=1_000)
 def the_stamp_is_not_looked_at_first() -> AbstractContextManager[Any]:
     real = commits.commit_turn
 
@@ -154,17 +169,17 @@ def the_stamp_is_not_looked_at_first() -> AbstractContextManager[Any]:
     return patch.object(commits, "commit_turn", commit_turn)
 
 
-@_defect(Law.ONE_EFFECT, within=5_000)
+@defect(Law.ONE_EFFECT, within=5_000)
 def whoever_was_superseded_takes_the_others_commit_for_its_own() -> AbstractContextManager[Any]:
     return patch.object(commits, "stamp_hash", lambda commit: stamp_hash(structs.replace(commit, lease=None)))
 
 
-@_defect(Law.ONE_EFFECT, within=5_000)
+@defect(Law.ONE_EFFECT, within=5_000)
 def a_stamp_is_good_for_any_content() -> AbstractContextManager[Any]:
     return patch.object(commits, "stamp_hash", lambda commit: "the same")
 
 
-@_defect(Law.ONE_EFFECT, within=500)
+@defect(Law.ONE_EFFECT, within=500)
 def what_a_checkpoint_takes_in_is_settled_and_not_kept() -> AbstractContextManager[Any]:
     real = Intake._adopt
 
@@ -177,12 +192,12 @@ def what_a_checkpoint_takes_in_is_settled_and_not_kept() -> AbstractContextManag
     return patch.object(Intake, "_adopt", adopt)
 
 
-@_defect(Law.READS, Law.CHARGED, Law.ENDS, Law.HINT, within=5_000)
+@defect(Law.READS, Law.CHARGED, Law.ENDS, Law.HINT, within=5_000)
 def what_a_turn_took_without_knowing_stays_its_own() -> AbstractContextManager[Any]:
     return patch.object(Row, "forget_turn", lambda self: None)
 
 
-@_defect(Law.ONE_EFFECT, Law.READS, within=300)
+@defect(Law.ONE_EFFECT, Law.READS, within=300)
 def work_that_is_given_back_is_there_twice() -> AbstractContextManager[Any]:
     real = claims.abandon
 
@@ -199,7 +214,7 @@ def work_that_is_given_back_is_there_twice() -> AbstractContextManager[Any]:
 # How work is settled and counted
 
 
-@_defect(Law.SETTLED, within=300)
+@defect(Law.SETTLED, within=300)
 def work_is_not_given_back_after_an_error() -> AbstractContextManager[Any]:
     async def give_back(self: TurnDriver, *_: object) -> None:
         pass
@@ -207,13 +222,13 @@ def work_is_not_given_back_after_an_error() -> AbstractContextManager[Any]:
     return patch.object(TurnDriver, "_give_back", give_back)
 
 
-@_defect(Law.CHARGED, within=300)
+@defect(Law.CHARGED, within=300)
 def a_hand_back_is_charged() -> AbstractContextManager[Any]:
     real = claims.abandon
     return patch.object(claims, "abandon", lambda state, claim, charge: real(state, claim, True))
 
 
-@_defect(Law.ONE_EFFECT, Law.ORDER, Law.ENDS, within=50)
+@defect(Law.ONE_EFFECT, Law.ORDER, Law.ENDS, within=50)
 def the_order_is_last_in_first_out() -> AbstractContextManager[Any]:
     def last(candidates: Sequence[claiming.Candidate], *rest: Any, **asked: Any) -> Any:
         return claiming.select([*reversed(candidates)], *rest, **asked)
@@ -221,12 +236,12 @@ def the_order_is_last_in_first_out() -> AbstractContextManager[Any]:
     return patch.object(claims, "select", last)
 
 
-@_defect(Law.ORDER, within=300)
+@defect(Law.ORDER, within=300)
 def work_joins_across_never() -> AbstractContextManager[Any]:
     return patch.object(claiming, "_joins", lambda head, batch: batch.turn_id is UNSET)
 
 
-@_defect(Law.ORDER, Law.ONE_EFFECT, Law.HINT, within=5_000)
+@defect(Law.ORDER, Law.ONE_EFFECT, Law.HINT, within=5_000)
 def a_turn_is_retried_without_its_delayed_members() -> AbstractContextManager[Any]:
     def is_eligible(self: claiming.Candidate, now: int, generation: int | None = None) -> bool:
         return self.batch.available_at_ms <= now and not self.is_held(now, generation)
@@ -234,7 +249,7 @@ def a_turn_is_retried_without_its_delayed_members() -> AbstractContextManager[An
     return patch.object(claiming.Candidate, "is_eligible", is_eligible)
 
 
-@_defect(Law.ORDER, Law.HINT, within=100)
+@defect(Law.ORDER, Law.HINT, within=100)
 def delayed_work_is_taken_at_once() -> AbstractContextManager[Any]:
     def is_eligible(self: claiming.Candidate, now: int, generation: int | None = None) -> bool:
         return not self.is_held(now, generation)
@@ -245,7 +260,7 @@ def delayed_work_is_taken_at_once() -> AbstractContextManager[Any]:
 # What outlives an attempt
 
 
-@_defect(Law.RECORDED, within=2_000)
+@defect(Law.RECORDED, within=2_000)
 def a_retry_does_not_read_its_journal() -> AbstractContextManager[Any]:
     def anew(store: Any, clock: Any, claim: Claim, lost: Callable[[], None]) -> Journal:
         return journal_of(store, clock, structs.replace(claim, fencing_token=1), lost)
@@ -253,12 +268,12 @@ def a_retry_does_not_read_its_journal() -> AbstractContextManager[Any]:
     return patch("sightline.turn.driver.journal_of", anew)
 
 
-@_defect(Law.RECORDED, within=300)
+@defect(Law.RECORDED, within=300)
 def a_note_is_handed_out_before_it_is_written() -> AbstractContextManager[Any]:
     return patch.object(journals, "remember", lambda state, session_id, turn_id, key, value, *rest: value)
 
 
-@_defect(Law.RECORDED, within=300)
+@defect(Law.RECORDED, within=300)
 def a_commit_leaves_its_journal() -> AbstractContextManager[Any]:
     real = commits.commit_turn
 
@@ -271,15 +286,15 @@ def a_commit_leaves_its_journal() -> AbstractContextManager[Any]:
     return patch.object(commits, "commit_turn", commit_turn)
 
 
-@_defect(Law.ONE_WRITER, within=3_000)
+@defect(Law.ONE_WRITER, within=3_000)
 def whoever_was_superseded_writes_into_the_journal() -> AbstractContextManager[Any]:
-    return _all(
+    return all_of(
         patch.object(journals, "is_lost", lambda lane, lease: False),
         patch.object(requests, "is_lost", lambda lane, lease: False),
     )
 
 
-@_defect(Law.ASKED, within=1_000)
+@defect(Law.ASKED, within=1_000)
 def every_attempt_asks_anew() -> AbstractContextManager[Any]:
     real = requests.open_request
 
@@ -289,7 +304,7 @@ def every_attempt_asks_anew() -> AbstractContextManager[Any]:
     return patch.object(requests, "open_request", open_request)
 
 
-@_defect(Law.ASKED, within=300)
+@defect(Law.ASKED, within=300)
 def the_last_answer_counts() -> AbstractContextManager[Any]:
     real = requests.answer_request
 
@@ -302,12 +317,12 @@ def the_last_answer_counts() -> AbstractContextManager[Any]:
     return patch.object(requests, "answer_request", answer_request)
 
 
-@_defect(Law.ASKED, within=1_000)
+@defect(Law.ASKED, within=1_000)
 def a_turn_that_ends_goes_on_asking() -> AbstractContextManager[Any]:
     return patch.object(commits, "end_requests", lambda session, turn_id, now: None)
 
 
-@_defect(Law.CHARGED, Law.READS, within=1_000)
+@defect(Law.CHARGED, Law.READS, within=1_000)
 def who_waits_is_charged_for_it() -> AbstractContextManager[Any]:
     real = requests.open_request
 
@@ -322,7 +337,7 @@ def who_waits_is_charged_for_it() -> AbstractContextManager[Any]:
     return patch.object(requests, "open_request", open_request)
 
 
-@_defect(Law.ENDS, within=300)
+@defect(Law.ENDS, within=300)
 def answers_are_heard_by_pokes_alone() -> AbstractContextManager[Any]:
     async def look(self: Asking) -> None:
         pass
@@ -333,7 +348,7 @@ def answers_are_heard_by_pokes_alone() -> AbstractContextManager[Any]:
 # Keys, sequences, fences
 
 
-@_defect(Law.ONE_KEY, Law.OWNS, within=100)
+@defect(Law.ONE_KEY, Law.OWNS, within=100)
 def a_key_is_forgotten_when_its_work_ends() -> AbstractContextManager[Any]:
     real = commits.commit_turn
 
@@ -348,12 +363,12 @@ def a_key_is_forgotten_when_its_work_ends() -> AbstractContextManager[Any]:
     return patch.object(commits, "commit_turn", commit_turn)
 
 
-@_defect(Law.ONE_KEY, within=300)
+@defect(Law.ONE_KEY, within=300)
 def a_key_brings_other_content() -> AbstractContextManager[Any]:
     return patch.object(batches, "content_hash", lambda draft: "the same")
 
 
-@_defect(Law.ONE_KEY, Law.OWNS, within=3_000)
+@defect(Law.ONE_KEY, Law.OWNS, within=3_000)
 def a_purge_takes_the_key_with_the_work() -> AbstractContextManager[Any]:
     real = batches.purge_ended
 
@@ -367,7 +382,7 @@ def a_purge_takes_the_key_with_the_work() -> AbstractContextManager[Any]:
     return patch.object(batches, "purge_ended", purge_ended)
 
 
-@_defect(Law.GROWS, within=50)
+@defect(Law.GROWS, within=50)
 def a_sequence_is_used_again() -> AbstractContextManager[Any]:
     real = batches.enqueue
 
@@ -379,7 +394,7 @@ def a_sequence_is_used_again() -> AbstractContextManager[Any]:
     return patch.object(batches, "enqueue", enqueue)
 
 
-@_defect(Law.GROWS, within=500)
+@defect(Law.GROWS, within=500)
 def fences_begin_anew_when_work_is_given_back() -> AbstractContextManager[Any]:
     def release(self: Row) -> None:
         self.claim_id = self.lease_token = self.held_until_ms = self.generation = None
@@ -391,7 +406,7 @@ def fences_begin_anew_when_work_is_given_back() -> AbstractContextManager[Any]:
 # What clients are promised
 
 
-@_defect(Law.DURABLE, within=200)
+@defect(Law.DURABLE, within=200)
 def work_is_accepted_before_it_is_stored() -> AbstractContextManager[Any]:
     real = Kernel.enqueue
 
@@ -405,12 +420,12 @@ def work_is_accepted_before_it_is_stored() -> AbstractContextManager[Any]:
     return patch.object(Kernel, "enqueue", enqueue)
 
 
-@_defect(Law.OWNS, within=200)
+@defect(Law.OWNS, within=200)
 def a_cancel_that_comes_before_its_work_is_ignored() -> AbstractContextManager[Any]:
     return patch.object(batches, "new_batch", lambda draft, **facts: new_batch(draft, **{**facts, "cancelled": False}))
 
 
-@_defect(Law.OWNS, within=1_000)
+@defect(Law.OWNS, within=1_000)
 def a_request_to_cancel_dies_with_the_attempt() -> AbstractContextManager[Any]:
     real = claims.claim
 
@@ -423,17 +438,17 @@ def a_request_to_cancel_dies_with_the_attempt() -> AbstractContextManager[Any]:
     return patch.object(claims, "claim", claim)
 
 
-@_defect(Law.OWNS, within=200)
+@defect(Law.OWNS, within=200)
 def work_that_runs_is_dropped_by_a_cancel() -> AbstractContextManager[Any]:
     return patch.object(cancelling, "may_drop", lambda batch: batch.state.is_open)
 
 
-@_defect(Law.OWNS, within=200)
+@defect(Law.OWNS, within=200)
 def a_running_turn_does_not_hear_of_its_cancel() -> AbstractContextManager[Any]:
     return patch.object(TurnDriver, "request_cancel", lambda self, session_id, turn_id, reason: None)
 
 
-@_defect(Law.HINT, Law.ENDS, within=200)
+@defect(Law.HINT, Law.ENDS, within=200)
 def work_is_found_by_pokes_alone() -> AbstractContextManager[Any]:
     def limits_of(plan: Plan) -> Limits:
         return Limits(poll_interval=1e6, session_lease=plan.lease, retention=plan.retention)
@@ -441,7 +456,7 @@ def work_is_found_by_pokes_alone() -> AbstractContextManager[Any]:
     return patch.object(lives, "limits_of", limits_of)
 
 
-@_defect(Law.FOLD, Law.CHARGED, within=50)
+@defect(Law.FOLD, Law.CHARGED, within=50)
 def a_commit_is_not_told() -> AbstractContextManager[Any]:
     real = RuntimeHandle.publish
 
@@ -452,12 +467,12 @@ def a_commit_is_not_told() -> AbstractContextManager[Any]:
     return patch.object(RuntimeHandle, "publish", publish)
 
 
-@_defect(Law.READS, Law.FOLD, Law.CHARGED, within=300)
+@defect(Law.READS, Law.FOLD, Law.CHARGED, within=300)
 def a_view_is_trusted_after_others_drove_the_session() -> AbstractContextManager[Any]:
     return patch.object(RuntimeHandle, "begins", lambda self, generation: True)
 
 
-@_defect(Law.FOLD, within=5_000)
+@defect(Law.FOLD, within=5_000)
 def a_write_without_an_answer_leaves_the_view_as_it_is() -> AbstractContextManager[Any]:
     def leave(self: Kernel, session_id: str) -> None:
         handle = self._handles.get(session_id)
@@ -465,11 +480,3 @@ def a_write_without_an_answer_leaves_the_view_as_it_is() -> AbstractContextManag
             handle.stale = False
 
     return patch.object(Kernel, "_mend", leave)
-
-
-@contextlib.contextmanager
-def _all(*plants: AbstractContextManager[Any]) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        for plant in plants:
-            stack.enter_context(plant)
-        yield

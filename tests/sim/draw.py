@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import TypeVar
 
 from msgspec import structs
 
+from tests.sim.draw_processes import KINDS, one_of, with_processes
 from tests.sim.plan import (
     CancelBatch,
     CancelFrom,
@@ -45,8 +45,6 @@ from tests.sim.plan import (
 
 __all__ = ["draw"]
 
-_T = TypeVar("_T")
-
 _METHODS = (
     ("commit", 10),
     ("claim", 7),
@@ -74,25 +72,16 @@ _ASKS: dict[type, str] = {
     Wait: "get_batch",
     Watch: "load_session",
 }
-_KINDS: tuple[tuple[FaultKind, int], ...] = (
-    ("refuse", 4),
-    ("lose_answer", 4),
-    ("lose_all", 4),
-    ("kill_before", 4),
-    ("kill_after", 5),
-    ("stall", 4),
-    ("slow_answer", 3),
-)
 
 
 def draw(seed: int) -> Plan:
     """The world of this seed."""
     chance = Random(seed)
-    sessions = _one_of(chance, ((1, 11), (2, 6), (3, 3)))
+    sessions = one_of(chance, ((1, 11), (2, 6), (3, 3)))
     workers = _workers(chance)
     calm = chance.random() < 0.15
     names = _Names(sessions, len(workers))
-    clients = tuple(_client(chance, names, index) for index in range(_one_of(chance, ((1, 8), (2, 8), (3, 4)))))
+    clients = tuple(_client(chance, names, index) for index in range(one_of(chance, ((1, 8), (2, 8), (3, 4)))))
     plan = Plan(
         seed=seed,
         sessions=sessions,
@@ -102,11 +91,12 @@ def draw(seed: int) -> Plan:
         events=() if calm else tuple(_events(chance, len(workers))),
         poll=chance.uniform(1.2, 2.5),
         lease=chance.uniform(2.0, 4.0),
-        retention=_one_of(chance, ((86_400.0, 2), (0.3, 1))),
-        landing=_one_of(chance, ((0.0, 1), (0.5, 1), (1.0, 1))),
+        retention=one_of(chance, ((86_400.0, 2), (0.3, 1))),
+        landing=one_of(chance, ((0.0, 1), (0.5, 1), (1.0, 1))),
     )
     plan = _with_requests(Random(f"requests {seed}"), plan, calm=calm)
-    return _with_limits(Random(f"limits {seed}"), plan)
+    plan = _with_limits(Random(f"limits {seed}"), plan)
+    return with_processes(Random(f"processes {seed}"), plan, calm=calm)
 
 
 def _with_limits(chance: Random, plan: Plan) -> Plan:
@@ -115,8 +105,8 @@ def _with_limits(chance: Random, plan: Plan) -> Plan:
         return plan
     return structs.replace(
         plan,
-        turn_timeout=_one_of(chance, ((0.0, 2), (1.0, 1), (3.0, 1))) * chance.uniform(0.5, 1.5),
-        flush_window=_one_of(chance, ((0.0, 1), (0.05, 1), (0.5, 1))),
+        turn_timeout=one_of(chance, ((0.0, 2), (1.0, 1), (3.0, 1))) * chance.uniform(0.5, 1.5),
+        flush_window=one_of(chance, ((0.0, 1), (0.05, 1), (0.5, 1))),
     )
 
 
@@ -138,18 +128,18 @@ def _asking(chance: Random, step: Step) -> Step:
 
 
 def _fault_of_a_request(chance: Random, workers: int) -> Fault:
-    method = _one_of(
+    method = one_of(
         chance,
         (("remember", 6), ("open_request", 5), ("recall", 2), ("answer_request", 3), ("answers_to", 1), ("commit", 2)),
     )
-    kind: FaultKind = _one_of(chance, _KINDS)
+    kind: FaultKind = one_of(chance, KINDS)
     return Fault(
         worker=chance.randrange(workers),
         method=method,
         nth=chance.randint(1, 5),
         kind=kind,
-        times=_one_of(chance, ((1, 4), (3, 2), (10, 1))) if kind in ("refuse", "lose_answer", "lose_all") else 1,
-        seconds=_one_of(chance, ((0.05, 2), (1.0, 2), (5.0, 2))),
+        times=one_of(chance, ((1, 4), (3, 2), (10, 1))) if kind in ("refuse", "lose_answer", "lose_all") else 1,
+        seconds=one_of(chance, ((0.05, 2), (1.0, 2), (5.0, 2))),
     )
 
 
@@ -165,7 +155,7 @@ class _Names:
 
 
 def _workers(chance: Random) -> tuple[WorkerPlan, ...]:
-    count = _one_of(chance, ((1, 5), (2, 9), (3, 6)))
+    count = one_of(chance, ((1, 5), (2, 9), (3, 6)))
     wrong = chance.random() < 0.6
     return tuple(
         WorkerPlan(
@@ -196,13 +186,13 @@ def _client(chance: Random, names: _Names, index: int) -> ClientPlan:
         steps=tuple(steps),
         worker=chance.randrange(names.workers),
         starts_at=chance.uniform(0.0, 0.1),
-        patience=_one_of(chance, ((20.0, 4), (0.05, 1), (1.0, 1))),
-        tries=_one_of(chance, ((8, 3), (2, 1))),
+        patience=one_of(chance, ((20.0, 4), (0.05, 1), (1.0, 1))),
+        tries=one_of(chance, ((8, 3), (2, 1))),
     )
 
 
 def _step(chance: Random, names: _Names, name: str) -> Step | None:
-    make = _one_of(chance, _STEPS)
+    make = one_of(chance, _STEPS)
     return make(chance, names, name)
 
 
@@ -217,13 +207,13 @@ def _post(chance: Random, names: _Names, name: str) -> Step:
         session=chance.randrange(names.sessions),
         keyed=keyed,
         delay=chance.uniform(0.2, 4.0) if chance.random() < 0.2 else 0.0,
-        join=_one_of(chance, (("a", 3), ("b", 1), ("type", 1), ("never", 1))) if chance.random() < 0.4 else None,
+        join=one_of(chance, (("a", 3), ("b", 1), ("type", 1), ("never", 1))) if chance.random() < 0.4 else None,
         early=chance.random() < 0.35,
         checks=chance.random() < 0.3,
         says=chance.randint(0, 3),
-        sleep=_one_of(chance, ((0.0, 5), (0.2, 3), (1.5, 2), (4.5, 2))) * chance.uniform(0.5, 1.3),
-        ends=_one_of(chance, (("well", 8), ("fails", 1), ("exits", 1))),
-        stubborn=_one_of(chance, ((0.0, 6), (0.5, 1), (6.0, 1))),
+        sleep=one_of(chance, ((0.0, 5), (0.2, 3), (1.5, 2), (4.5, 2))) * chance.uniform(0.5, 1.3),
+        ends=one_of(chance, (("well", 8), ("fails", 1), ("exits", 1))),
+        stubborn=one_of(chance, ((0.0, 6), (0.5, 1), (6.0, 1))),
     )
 
 
@@ -308,7 +298,7 @@ def _target(chance: Random, workers: int, clients: tuple[ClientPlan, ...]) -> tu
         asked += 3 * [method for method in asked if _is_cancel(method)]
         if asked:
             return client.worker, chance.choice(asked)
-    return chance.randrange(workers), _one_of(chance, _METHODS)
+    return chance.randrange(workers), one_of(chance, _METHODS)
 
 
 def _fault(chance: Random, workers: int, clients: tuple[ClientPlan, ...]) -> Fault:
@@ -316,16 +306,16 @@ def _fault(chance: Random, workers: int, clients: tuple[ClientPlan, ...]) -> Fau
     if busy and chance.random() < 0.4:
         return _fault_of_a_long_turn(chance, chance.choice(busy))
     worker, method = _target(chance, workers, clients)
-    kind: FaultKind = _one_of(chance, (*_KINDS, ("lose_all", 12)) if _is_cancel(method) else _KINDS)
+    kind: FaultKind = one_of(chance, (*KINDS, ("lose_all", 12)) if _is_cancel(method) else KINDS)
     if kind in ("kill_before", "kill_after"):
-        seconds = _one_of(chance, ((-1.0, 1), (0.05, 2), (1.0, 2), (5.0, 1)))
+        seconds = one_of(chance, ((-1.0, 1), (0.05, 2), (1.0, 2), (5.0, 1)))
     else:
         # Short enough to be waited for, or longer than a lease.
-        seconds = _one_of(chance, ((0.1, 2), (1.0, 1), (5.0, 3))) * chance.uniform(0.5, 1.5)
+        seconds = one_of(chance, ((0.1, 2), (1.0, 1), (5.0, 3))) * chance.uniform(0.5, 1.5)
     return Fault(
         worker=worker,
         method=method,
-        nth=_one_of(chance, ((1, 5), (2, 3), (3, 2), (4, 1))),
+        nth=one_of(chance, ((1, 5), (2, 3), (3, 2), (4, 1))),
         kind=kind,
         times=_times(chance, method) if kind in ("refuse", "lose_answer", "lose_all") else 1,
         seconds=seconds,
@@ -350,7 +340,7 @@ def _fault_of_a_long_turn(chance: Random, worker: int) -> Fault:
 
 def _times(chance: Random, method: str) -> int:
     """Once or twice; or as often as it takes to use up the patience of whoever tries again. A lease outlives less."""
-    return _one_of(chance, ((1, 2), (10, 1)) if method == "renew_lease" else ((1, 6), (2, 1), (10, 1)))
+    return one_of(chance, ((1, 2), (10, 1)) if method == "renew_lease" else ((1, 6), (2, 1), (10, 1)))
 
 
 def _events(chance: Random, workers: int) -> list[Event]:
@@ -360,8 +350,8 @@ def _events(chance: Random, workers: int) -> list[Event]:
             Stop(
                 worker=chance.randrange(workers),
                 at=chance.uniform(0.05, 3.0),
-                grace=_one_of(chance, ((0.0, 2), (1.0, 1))),
-                back_after=_one_of(chance, ((-1.0, 1), (0.1, 2), (2.0, 1))),
+                grace=one_of(chance, ((0.0, 2), (1.0, 1))),
+                back_after=one_of(chance, ((-1.0, 1), (0.1, 2), (2.0, 1))),
             )
         )
     if chance.random() < 0.15:
@@ -376,13 +366,3 @@ def _events(chance: Random, workers: int) -> list[Event]:
             )
         )
     return events
-
-
-def _one_of(chance: Random, choices: tuple[tuple[_T, int], ...]) -> _T:
-    """One of them, by weight."""
-    left = chance.random() * sum(weight for _, weight in choices)
-    for choice, weight in choices:
-        left -= weight
-        if left < 0:
-            return choice
-    return choices[-1][0]

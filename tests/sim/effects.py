@@ -195,8 +195,8 @@ class _Connection:
         life = self._life
         if life.dead:
             raise Killed
-        if method == "pending_wakes":
-            return ()  # there are no processes in these worlds
+        if method == "pending_wakes" and not life.world.plan.processes:
+            return ()
         loop = life.world.loop
         effect = Effect(life, method, args, kwargs, loop.create_future())
         life.in_flight += 1

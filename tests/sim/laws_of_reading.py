@@ -13,6 +13,7 @@ from sightline.errors import BatchNotFound, ClaimExpired, LeaseLost, SessionDele
 from sightline.observation.model import SessionState
 from sightline.queue.model import Batch, BatchState, NothingClaimed
 from sightline.session.model import Message, MessagePage
+from tests.sim.jobs import shown_of
 from tests.sim.ledger import Book, Came, Law, Ledger, Violation, Work
 
 __all__ = [
@@ -130,6 +131,9 @@ def loaded(ledger: Ledger, came: Came, session_id: str, newest: int) -> None:
     shown = [(batch.batch_id, batch.state) for batch in state.open_batches]
     if shown != [(work.batch_id, work.state) for work in book.open_works()]:
         raise Violation(Law.READS, f"the queue of {session_id} is read as {shown}")
+    seen = ledger.jobs.seen_by(session_id)
+    if [shown_of(summary) for summary in state.processes] != seen:
+        raise Violation(Law.READS, f"{session_id} sees {seen}, and is read as seeing {state.processes}")
     asked = [question.request for question in book.questions.values() if question.answer is None]
     if list(state.requests) != asked:
         raise Violation(Law.ASKED, f"the requests of {session_id} are {asked}, and are read as {state.requests}")

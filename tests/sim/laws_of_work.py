@@ -196,7 +196,7 @@ def _joins(head: Work, work: Work) -> bool:
         return False
     if one.merge_key == "never" or one.merge_key != other.merge_key:
         return False
-    # Commands are exclusive and nobody posts wakes: what joins by its type here is user input.
+    # Commands and wakes are exclusive: what joins by its type here is user input.
     return one.delivery_policy is other.delivery_policy
 
 

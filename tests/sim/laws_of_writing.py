@@ -20,11 +20,12 @@ from sightline.queue.model import (
     SessionCommand,
     TextItem,
     TurnInputPayload,
+    WakePayload,
 )
 from sightline.session.model import LaneBusy, SessionLease
 from sightline.turn.commit import CommitResult, TurnCommit
 from sightline.turn.rules import gave_up
-from tests.sim import laws_of_requests
+from tests.sim import laws_of_processes, laws_of_requests
 from tests.sim.ledger import Book, Came, Law, Ledger, Stamp, Violation, Work
 
 __all__ = [
@@ -159,7 +160,7 @@ def _content(book: Book, commit: TurnCommit, works: list[Work], answers: Answers
             _refreshed(book, commit, command)
         return
     texts = [text for work in works for text in texts_of(work)]
-    users = [message.content for message in commit.messages if message.role == "user"]
+    users = [message.content for message in commit.messages if message.role != "assistant"]
     if users != texts:
         raise Violation(Law.ONE_EFFECT, f"{texts} were posted, and {users} are in the transcript")
     said = "".join(message.content for message in commit.messages if message.role == "assistant")
@@ -199,14 +200,15 @@ def _command_of(works: list[Work]) -> SessionCommand | None:
 
 
 def texts_of(work: Work) -> list[str]:
-    """What the user's messages of this work say."""
-    return [
-        part.text
-        for payload in work.draft.payloads
-        if isinstance(payload, TurnInputPayload)
-        for part in payload.input.items
-        if isinstance(part, TextItem)
-    ]
+    """What the messages of this work say: a user's, and those of processes that asked for the turn."""
+    texts: list[str] = []
+    for payload in work.draft.payloads:
+        if isinstance(payload, WakePayload):
+            wake = payload.wake
+            texts.append(f"Process {wake.process_id} reported {wake.event_type} (event {wake.sequence}): {wake.input}")
+        elif isinstance(payload, TurnInputPayload):
+            texts += [part.text for part in payload.input.items if isinstance(part, TextItem)]
+    return texts
 
 
 def _counted(result: CommitResult, commit: TurnCommit, book: Book) -> None:
@@ -219,6 +221,7 @@ def _counted(result: CommitResult, commit: TurnCommit, book: Book) -> None:
 def deleted(ledger: Ledger, came: Came, session_id: str, now: int) -> None:
     if came.error is not None:
         raise Violation(Law.EXPECTED, f"{session_id} could not be deleted: {came.error!r}")
+    laws_of_processes.session_ended(ledger, came, session_id)
     del ledger.books[session_id]
     ledger.deleted.add(session_id)
     ledger.count("deleted")

@@ -8,7 +8,7 @@ down; `audit` holds the store against it at the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -16,8 +16,22 @@ from typing import Any
 from sightline.queue.model import Batch, BatchState, Claim, Draft
 from sightline.session.model import Message, Request, SessionLease, Tools
 from sightline.turn.commit import CommitResult, TurnCommit
+from tests.sim.jobs import Jobs
 
-__all__ = ["Book", "Came", "Hold", "KeyEntry", "Lane", "Law", "Ledger", "Question", "Stamp", "Violation", "Work"]
+__all__ = [
+    "Book",
+    "Calm",
+    "Came",
+    "Hold",
+    "KeyEntry",
+    "Lane",
+    "Law",
+    "Ledger",
+    "Question",
+    "Stamp",
+    "Violation",
+    "Work",
+]
 
 
 class Law(StrEnum):
@@ -36,6 +50,9 @@ class Law(StrEnum):
     CHARGED = "attempts are counted as they were made"
     RECORDED = "what is written down is not done again"
     ASKED = "a question is asked once"
+    ENDED = "an end is an end"
+    EVIDENCE = "abandoned only with evidence"
+    WAKES = "a wake arrives once"
     READS = "what is read is what was written"
     FOLD = "fold"
     ENDS = "everything ends"
@@ -156,7 +173,8 @@ class Stamp:
 @dataclass(slots=True)
 class Book:
     """One session. `history` keeps the messages that a reset took out of `messages`. `free_at`: when the last claim was
-    settled, in virtual seconds. `in_touch`: the lives that have read the session, and since when nobody else wrote.
+    settled, in virtual seconds. `in_touch`: the lives that have read the session, and since when nobody else wrote;
+    `knows_jobs`: the same for the processes that it sees.
     """
 
     session_id: str
@@ -174,6 +192,7 @@ class Book:
     claim_ids: set[str] = field(default_factory=set)
     free_at: float = 0.0
     in_touch: set[str] = field(default_factory=set)
+    knows_jobs: set[str] = field(default_factory=set)
 
     def open_works(self) -> Iterator[Work]:
         """By sequence, as they came."""
@@ -201,6 +220,21 @@ class Came:
     handing_back: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Calm:
+    """What laws about time have to know of the world: since when nothing has gone wrong, which lives were not disturbed
+    long enough for their leases, whether there are permits for all processes. `poll`: how long what is ready may wait
+    then; `slowest`: the rate of the slowest clock; `slack`: seconds for a few journeys.
+    """
+
+    since: float
+    undisturbed: Callable[[str], bool]
+    has_room: bool
+    poll: float
+    slowest: float
+    slack: float
+
+
 @dataclass(slots=True)
 class Ledger:
     """All sessions; of those that were deleted only the ids are left. `counts`: how often what kind of thing happened,
@@ -208,6 +242,7 @@ class Ledger:
     """
 
     books: dict[str, Book] = field(default_factory=dict)
+    jobs: Jobs = field(default_factory=Jobs)
     deleted: set[str] = field(default_factory=set)
     sequence: int = 0
     counts: dict[str, int] = field(default_factory=dict)
@@ -233,4 +268,10 @@ class Ledger:
 
     @property
     def has_open_work(self) -> bool:
-        return any(True for book in self.books.values() for _ in book.open_works())
+        """Whether there is anything left that has to come to an end."""
+        return bool(self.open_work)
+
+    @property
+    def open_work(self) -> list[str]:
+        works = [work.batch_id for book in self.books.values() for work in book.open_works()]
+        return [*works, *self.jobs.open]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sightline.errors import StoreUnavailable
 from sightline.kernel import Kernel, Limits
 from sightline.stores.replay_memory import MemoryReplayStore
 from sightline.testing.ids import CountingIds
@@ -26,7 +27,7 @@ from tests.sim.watching import Watcher
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-__all__ = ["Gone", "Life", "Slot", "limits_of"]
+__all__ = ["Gone", "Life", "Slot", "acting", "limits_of"]
 
 _T = TypeVar("_T")
 
@@ -34,12 +35,19 @@ _T = TypeVar("_T")
 def limits_of(plan: Plan) -> Limits:
     """The limits of every kernel in this world."""
     return Limits(
+        concurrency=plan.permits,
+        process_lease=plan.lease,
         poll_interval=plan.poll,
         session_lease=plan.lease,
         retention=plan.retention,
         turn_timeout=plan.turn_timeout,
         flush_window=plan.flush_window,
     )
+
+
+def acting() -> str:
+    """The life in which this happens."""
+    return str(getattr(OWNER.get(), "name", ""))
 
 
 class Gone(Exception):
@@ -62,6 +70,7 @@ class Life:
         self.dead = False
         self.in_flight = 0
         self.stopping = False
+        self.starting: asyncio.Task[None] | None = None
         self.hands_back_at = math.inf
         self.watchers: list[Watcher] = []
         plan, world = slot.plan, slot.world
@@ -71,7 +80,7 @@ class Life:
             replay=MemoryReplayStore(self.clock, self.incarnation),
             agent=world.agent if plan.runs_work else None,
             tools=world.agent.tools,
-            engines={},
+            engines=world.scripts.engines,
             clock=self.clock,
             ids=CountingIds(f"{self.name}-"),
             limits=limits_of(world.plan),
@@ -82,6 +91,13 @@ class Life:
     def run(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """Begin something inside the process."""
         return self.world.loop.create_task(work, context=self.context)
+
+    async def start(self) -> None:
+        """What a host does that cannot start: it dies, and is started again."""
+        try:
+            await self.kernel.start()
+        except StoreUnavailable:
+            self.kill(1.0)
 
     async def ask(self, request: Callable[[Kernel], Coroutine[Any, Any, _T]], patience: float) -> _T:
         """What a connected client does: send a request, wait for the answer, drop the connection after `patience`.
@@ -140,6 +156,8 @@ class Life:
 
     async def _stop(self, grace: float) -> None:
         # When the grace is over the kernel hands back what runs, and may charge nobody for it.
+        if self.starting is not None:
+            await self.starting  # a host ends what has begun
         self.hands_back_at = self.world.loop.time() + grace / self.slot.plan.rate
         await self.kernel.drain(grace)
         self.hands_back_at = min(self.hands_back_at, self.world.loop.time())
@@ -168,8 +186,8 @@ class Life:
         self.dead = True
 
     def _check_left_nothing(self) -> None:
-        """After an orderly end nothing runs any more, but for agents that ignore their cancellation."""
-        left = [task for task in self.left_over if not task.get_name().startswith("agent ")]
+        """After an orderly end nothing runs any more, but for what ignores its cancellation."""
+        left = [task for task in self.left_over if not task.get_name().startswith(("agent ", "engine of "))]
         if left and not self.requests:
             self.world.violated(Violation(Law.EXPECTED, f"{self.name} has ended, and left {left}"))
 
@@ -195,7 +213,7 @@ class Slot:
         self.life = life
         self.world.note(life.name, "begins")
         self.world.trouble_now()
-        life.run(life.kernel.start())
+        life.starting = life.run(life.start())
 
     def step_clock(self, by_ms: int) -> None:
         """Somebody sets the machine's wall clock."""

@@ -14,14 +14,21 @@ from typing import Any, TypeVar
 from msgspec import structs
 
 from tests.sim.plan import (
+    Await,
+    AwaitProcess,
+    CancelProcess,
     CancelRunning,
     ClientPlan,
     Command,
     Delete,
     Event,
+    HandOver,
     Outage,
     Plan,
     Post,
+    ProcessPlan,
+    SignalProcess,
+    Start,
     Step,
     Watch,
     WorkerPlan,
@@ -53,6 +60,8 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
         yield structs.replace(plan, clients=_without(plan.clients, index))
     for index in range(len(plan.workers) - 1, 0, -1):
         yield _without_worker(plan, index)
+    for process in plan.processes:
+        yield _without_process(plan, process.name)
     for index in range(len(plan.faults)):
         yield structs.replace(plan, faults=_without(plan.faults, index))
     for index in range(len(plan.events)):
@@ -81,6 +90,11 @@ def _plainer(plan: Plan) -> Iterator[Plan]:
         for index, step in enumerate(client.steps):
             for plainer in _plainer_step(step):
                 yield _with_client(plan, at, structs.replace(client, steps=_with(client.steps, index, plainer)))
+    for index, process in enumerate(plan.processes):
+        for plain_process in _plainer_process(process):
+            yield structs.replace(plan, processes=_with(plan.processes, index, plain_process))
+    if plan.permits < 64:
+        yield structs.replace(plan, permits=64)
     for index, fault in enumerate(plan.faults):
         if fault.times > 1:
             yield structs.replace(plan, faults=_with(plan.faults, index, structs.replace(fault, times=1)))
@@ -106,11 +120,42 @@ def _plainer_step(step: Step) -> Iterator[Step]:
         {"says": 1},
         {"asks": False},
         {"once": 0},
+        {"starts": ()},
     )
     for change in plainer_fields:
         plainer = structs.replace(step, **change)
         if plainer != step:
             yield plainer
+
+
+def _plainer_process(process: ProcessPlan) -> Iterator[ProcessPlan]:
+    for index in range(len(process.acts)):
+        yield structs.replace(process, acts=_without(process.acts, index))
+    for plainer in (structs.replace(process, stubborn=0.0), structs.replace(process, ends="well")):
+        if plainer != process:
+            yield plainer
+
+
+def _without_process(plan: Plan, name: str) -> Plan:
+    """Nobody begins it, asks anything of it, or awaits it."""
+
+    def is_about_it(step: Step) -> bool:
+        about = Start | CancelProcess | SignalProcess | HandOver | AwaitProcess
+        return isinstance(step, about) and step.of == name
+
+    def without_it(step: Step) -> Step:
+        return structs.replace(step, starts=()) if isinstance(step, Post) and name in step.starts else step
+
+    clients = tuple(
+        structs.replace(client, steps=tuple(without_it(step) for step in client.steps if not is_about_it(step)))
+        for client in plan.clients
+    )
+    processes = tuple(
+        structs.replace(process, acts=tuple(act for act in process.acts if act != Await(name)))
+        for process in plan.processes
+        if process.name != name
+    )
+    return structs.replace(plan, clients=clients, processes=processes)
 
 
 def _with_client(plan: Plan, index: int, client: ClientPlan) -> Plan:
@@ -146,14 +191,16 @@ def _with_fewer_sessions(plan: Plan) -> Plan:
     last = plan.sessions - 1
 
     def moved(step: Step) -> Step:
-        if isinstance(step, Post | Command | CancelRunning | Delete | Watch) and step.session == last:
+        if isinstance(step, Post | Command | CancelRunning | Delete | Watch | HandOver) and step.session == last:
             return structs.replace(step, session=0)
         return step
+
+    processes = tuple(structs.replace(process, session=min(process.session, last - 1)) for process in plan.processes)
 
     clients = tuple(
         structs.replace(client, steps=tuple(moved(step) for step in client.steps)) for client in plan.clients
     )
-    return structs.replace(plan, sessions=last, clients=clients)
+    return structs.replace(plan, sessions=last, clients=clients, processes=processes)
 
 
 def _without(parts: tuple[_T, ...], index: int) -> tuple[_T, ...]:

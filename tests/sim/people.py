@@ -7,9 +7,11 @@ What was acknowledged must be in the store; who comes too late must be told.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sightline.errors import Conflict, NotFound, SessionDeleted, Unavailable
+from sightline.kernel import Kernel
 from sightline.session.model import Request
 from tests.sim.effects import delay_of
 from tests.sim.ledger import Law, Violation
@@ -18,10 +20,31 @@ from tests.sim.lives import Gone
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-__all__ = ["People"]
+__all__ = ["People", "insist"]
 
 _LONGEST = 4.0
 """Seconds until somebody answers: longer than a lease at times."""
+_T = TypeVar("_T")
+
+
+async def insist(world: World, request: Callable[[Kernel], Coroutine[Any, Any, _T]], *who: object) -> _T:
+    """Ask again and again, at whatever worker there is, until one answers.
+
+    Raises what the kernel raises, but for what only says that it cannot answer now.
+    """
+    seed = world.plan.seed
+    at = int(delay_of(seed, "people", *who) * 1_000)
+    while True:
+        at += 1
+        # Two never wake at the same moment.
+        await asyncio.sleep(0.001 + 0.02 * delay_of(seed, "people", *who, at))
+        life = world.slots[at % len(world.slots)].life
+        try:
+            if life is None:
+                raise Gone
+            return await life.ask(request, 5.0)
+        except (Gone, Unavailable):
+            await asyncio.sleep(0.2)
 
 
 class People:
@@ -42,23 +65,11 @@ class People:
     async def _answer(self, session_id: str, request_id: str, who: str, after: float) -> None:
         await asyncio.sleep(after)
         said = f"{who} says to {request_id}"
-        at = int(self._draw(request_id, who) * 1_000)
-        while True:
-            at += 1
-            # Two never wake at the same moment.
-            await asyncio.sleep(0.001 + 0.02 * self._draw(request_id, who, at))
-            life = self._world.slots[at % len(self._world.slots)].life
-            try:
-                if life is None:
-                    raise Gone
-                await life.ask(lambda kernel: kernel.answer(session_id, request_id, said), 5.0)
-            except (Gone, Unavailable):
-                await asyncio.sleep(0.2)
-                continue
-            except (Conflict, NotFound, SessionDeleted):
-                return
-            self._check(session_id, request_id, said)
+        try:
+            await insist(self._world, lambda kernel: kernel.answer(session_id, request_id, said), request_id, who)
+        except (Conflict, NotFound, SessionDeleted):
             return
+        self._check(session_id, request_id, said)
 
     def _check(self, session_id: str, request_id: str, said: str) -> None:
         book = self._world.ledger.books.get(session_id)

@@ -16,29 +16,46 @@ from typing import Literal
 
 from msgspec import Struct
 
+from sightline.process.model import Disposition
+
 __all__ = [
+    "Act",
+    "Await",
+    "AwaitProcess",
     "CancelBatch",
     "CancelFrom",
     "CancelKey",
+    "CancelProcess",
     "CancelRunning",
     "CancelTurn",
     "Clash",
     "ClientPlan",
     "Command",
     "Delete",
+    "Do",
+    "Ending",
     "Event",
     "Fault",
     "FaultKind",
+    "HandOver",
+    "Hear",
+    "Nap",
     "Outage",
     "Pause",
     "Plan",
     "Post",
+    "ProcessPlan",
     "Repeat",
+    "Say",
+    "SignalProcess",
+    "Start",
     "Step",
     "StepClock",
     "Stop",
     "Sweep",
+    "Toil",
     "Wait",
+    "Wake",
     "Watch",
     "WorkerPlan",
 ]
@@ -62,7 +79,7 @@ class Post(Struct, frozen=True, kw_only=True, tag="post"):
     of the same group. `early`: may be delivered into a turn that runs. The agent says `says` pieces in `sleep` seconds,
     and looks for more input after each if it `checks`; `ends`: how; `stubborn`: for how long it ignores a cancellation.
     Before that it does `once` things to the world that are not to be done twice, then `asks` somebody, and does as many
-    again.
+    again, and begins the processes that it `starts`.
     """
 
     name: str
@@ -78,6 +95,7 @@ class Post(Struct, frozen=True, kw_only=True, tag="post"):
     stubborn: float = 0.0
     once: int = 0
     asks: bool = False
+    starts: tuple[str, ...] = ()
 
 
 class Command(Struct, frozen=True, kw_only=True, tag="command"):
@@ -154,6 +172,39 @@ class Sweep(Struct, frozen=True, tag="sweep"):
     """One round of housekeeping at the client's worker."""
 
 
+class Start(Struct, frozen=True, tag="start"):
+    """Begin that process, and at the same moment those whose end it awaits."""
+
+    of: str
+
+
+class CancelProcess(Struct, frozen=True, tag="cancel_process"):
+    """Ask for the end of that process. `sees`: as one who sees it in its session."""
+
+    of: str
+    sees: bool = False
+
+
+class SignalProcess(Struct, frozen=True, tag="signal_process"):
+    """Tell that process something, whether it listens or not."""
+
+    of: str
+
+
+class HandOver(Struct, frozen=True, tag="hand_over"):
+    """Let another session see that process, and its own no more."""
+
+    of: str
+    session: int
+
+
+class AwaitProcess(Struct, frozen=True, tag="await_process"):
+    """Wait for the end of that process, at most so long."""
+
+    of: str
+    seconds: float
+
+
 Step = (
     Post
     | Command
@@ -169,7 +220,66 @@ Step = (
     | Pause
     | Watch
     | Sweep
+    | Start
+    | CancelProcess
+    | SignalProcess
+    | HandOver
+    | AwaitProcess
 )
+
+
+class Say(Struct, frozen=True, tag="say"):
+    """Log how far it has come."""
+
+
+class Nap(Struct, frozen=True, tag="nap"):
+    """Be idle for so long, which a crash does not begin anew."""
+
+    seconds: float
+
+
+class Toil(Struct, frozen=True, tag="toil"):
+    """Be at work for so long."""
+
+    seconds: float
+
+
+class Hear(Struct, frozen=True, tag="hear"):
+    """Wait for a signal, which somebody will send."""
+
+
+class Do(Struct, frozen=True, tag="do"):
+    """Do something to the world that is not to be done twice."""
+
+
+class Wake(Struct, frozen=True, tag="wake"):
+    """Ask for a turn of its session."""
+
+
+class Await(Struct, frozen=True, tag="await"):
+    """Wait for the end of that process."""
+
+    of: str
+
+
+Act = Say | Nap | Toil | Hear | Do | Wake | Await
+
+
+Ending = Literal["well", "fails", "crashes", "never"]
+
+
+class ProcessPlan(Struct, frozen=True, kw_only=True):
+    """A process of that session, which does its `acts` one after the other, and how it ends. One that `crashes` raises;
+    `stubborn`: for how long it ignores its cancellation. Of an external one a program somewhere else does the acts, and
+    says how it ended, or `never` does.
+    """
+
+    name: str
+    session: int = 0
+    disposition: Disposition = "rerunnable"
+    acts: tuple[Act, ...] = ()
+    ends: Ending = "well"
+    stubborn: float = 0.0
 
 
 class ClientPlan(Struct, frozen=True):
@@ -237,8 +347,9 @@ Event = Stop | StepClock | Outage
 class Plan(Struct, frozen=True, kw_only=True):
     """One world. Times are seconds of the loop's time.
 
-    `poll`, `lease`, `retention`, `turn_timeout` and `flush_window` are the kernels' limits. `landing`: what share of
-    the calls that are on their way when their caller is killed reach the store all the same.
+    `poll`, `lease`, `retention`, `turn_timeout` and `flush_window` are the kernels' limits; `permits`: how many
+    processes are at work at one time in each of them. `landing`: what share of the calls that are on their way when
+    their caller is killed reach the store all the same.
     """
 
     seed: int
@@ -247,6 +358,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     clients: tuple[ClientPlan, ...]
     faults: tuple[Fault, ...] = ()
     events: tuple[Event, ...] = ()
+    processes: tuple[ProcessPlan, ...] = ()
+    permits: int = 64
     poll: float = 1.0
     lease: float = 3.0
     retention: float = 86_400.0

@@ -10,10 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from sightline.errors import StoreUnavailable
+from sightline.process.model import Appended, GrantsEnded, Registered, WakeDelivery
 from sightline.queue.model import Boundary, Cancellation, Claim, Enqueued
-from tests.sim import laws_of_cancelling, laws_of_reading, laws_of_requests, laws_of_work, laws_of_writing
-from tests.sim.ledger import Book, Came, Law, Ledger, Violation
+from tests.sim import (
+    laws_of_cancelling,
+    laws_of_leases,
+    laws_of_processes,
+    laws_of_reading,
+    laws_of_requests,
+    laws_of_wakes,
+    laws_of_work,
+    laws_of_writing,
+)
+from tests.sim.jobs import CANCEL
+from tests.sim.ledger import Book, Calm, Came, Law, Ledger, Violation
 from tests.sim.loop import EPOCH_MS
 
 if TYPE_CHECKING:
@@ -53,7 +66,24 @@ _LAWS: dict[str, Callable[..., None]] = {
     "release_lease": laws_of_writing.released,
     "load_session": laws_of_reading.loaded,
     "page_messages": laws_of_reading.paged,
+    "register_process": laws_of_processes.registered,
+    "append_event": laws_of_processes.appended,
+    "pending_wakes": laws_of_wakes.wakes_read,
+    "deliver_wake": laws_of_wakes.delivered,
+    "grant_process": laws_of_processes.granted,
+    "revoke_process": laws_of_processes.revoked,
+    "transfer_grants": laws_of_processes.transferred,
+    "get_process": laws_of_processes.process_read,
+    "list_process_events": laws_of_processes.events_listed,
+    "runnable_processes": laws_of_processes.runnable_read,
+    "grants_of_process": laws_of_processes.holders_read,
+    "acquire_process_lease": laws_of_leases.acquired,
+    "renew_process_lease": laws_of_leases.renewed,
+    "release_process_lease": laws_of_leases.released,
+    "abandon_process": laws_of_leases.abandoned,
 }
+_ABOUT_TIME = frozenset({"deliver_wake", "acquire_process_lease", "abandon_process"})
+"""The laws that have to know how calm the world is."""
 
 
 def _changes(effect: Effect) -> bool:
@@ -111,7 +141,7 @@ class Referee:
                 self._waited(effect.result, now)
             self._outlived(effect.result, now)
         self._in_touch(effect)
-        if effect.session_id in self.ledger.deleted:
+        if effect.session_id in self.ledger.deleted and effect.method != "transfer_grants":
             self.tried(effect)
             laws_of_reading.met_a_deleted_session(came, effect.method)
             return
@@ -127,16 +157,46 @@ class Referee:
                 answers=self._world.agent.answers,
                 timeout=self._world.plan.turn_timeout,
             )
+        elif effect.method in _ABOUT_TIME and law is not None:
+            law(self.ledger, came, *effect.args, **effect.kwargs, calm=self.calm)
         elif law is not None:
             law(self.ledger, came, *effect.args, **effect.kwargs)
+        self._knows_jobs(effect)
 
     def _in_touch(self, effect: Effect) -> None:
         """Note who has read a session since others wrote to it: what that life shows must be true."""
-        book = self.ledger.books.get(effect.session_id)
+        delivery = effect.result if effect.method == "deliver_wake" else None
+        session_id = effect.session_id
+        if isinstance(delivery, WakeDelivery) and delivery.enqueued is not UNSET:
+            session_id = delivery.enqueued.batch.session_id
+        book = self.ledger.books.get(session_id)
         if book is not None and effect.method == "load_session":
             book.in_touch.add(effect.life.name)
+            book.knows_jobs.add(effect.life.name)
         elif book is not None and _changes(effect):
             book.in_touch &= {effect.life.name}
+
+    def _knows_jobs(self, effect: Effect) -> None:
+        """Note who may not know any more how the processes are that a session sees."""
+        if effect.error is not None or not effect.told:
+            return
+        match effect.told[0]:
+            case Registered(created=True, record=record):
+                self._only(effect.life.name, record.process_id)
+            case Appended(replayed=False, record=record):
+                self._only(effect.life.name, record.process_id)
+            case _ if effect.method == "transfer_grants":
+                for scope in effect.args[:2]:
+                    if scope.session_id in self.ledger.books:
+                        self.ledger.books[scope.session_id].knows_jobs &= {effect.life.name}
+            case _:
+                pass
+
+    def _only(self, life: str, process_id: str) -> None:
+        job = self.ledger.jobs.by_id[process_id]
+        for book in self.ledger.books.values():
+            if job.is_seen_by(book.session_id):
+                book.knows_jobs &= {life}
 
     def answered(self, effect: Effect) -> None:
         """An answer has arrived, `then` has been called."""
@@ -149,6 +209,11 @@ class Referee:
             answer = effect.told[0]
             if answer.state == "cancel_requested" and answer.turn_id is not None:
                 self._stopped.setdefault((name, answer.turn_id), self._world.loop.time())
+        elif effect.method in ("append_event", "delete_session") and effect.told and effect.then is not None:
+            told = effect.told[0]
+            for appended in told.cancelled if isinstance(told, GrantsEnded) else (told,):
+                if appended.event is not None and appended.event.event_type == CANCEL:
+                    self.ledger.jobs.by_id[appended.record.process_id].heard.setdefault(name, self._world.loop.time())
 
     def tried(self, effect: Effect) -> None:
         """A call was refused, or came too late; it is an attempt to settle all the same."""
@@ -157,6 +222,10 @@ class Referee:
         elif effect.method == "commit":
             tried = [completion.claim_id for completion in effect.args[0].completions]
             self.ledger.settles(effect.life.name, effect.session_id, *tried)
+        elif effect.method == "acquire_process_lease":
+            self.ledger.jobs.by_id[effect.args[0]].tries += 1
+        elif effect.method == "deliver_wake":
+            self.ledger.jobs.tried.add(effect.args[0])
 
     def _obeyed(self, effect: Effect) -> None:
         commit, name = effect.args[0], effect.life.name
@@ -197,12 +266,28 @@ class Referee:
         if claim.lease is None or lane.owner_id in (None, claim.lease.owner_id):
             return
         owner = self.ledger.owners.get(str(lane.owner_id), "")
-        plan = self._world.plan
-        well = self._world.is_alive(owner) and now - self._world.last_trouble > 2 * plan.lease
-        if well and self._apart_ms(now) < plan.lease * 1000 / 4:
+        if self._is_undisturbed(owner):
             raise Violation(
                 Law.LEASE, f"{claim.session_id} is taken from {owner}, which is alive and was not disturbed"
             )
+
+    def _is_undisturbed(self, life: str) -> bool:
+        now, lease = self._world.loop.time(), self._world.plan.lease
+        well = self._world.is_alive(life) and now - self._world.last_trouble > 2 * lease
+        return well and self._apart_ms(now) < lease * 1000 / 4
+
+    @property
+    def calm(self) -> Calm:
+        """How calm the world is."""
+        plan = self._world.plan
+        return Calm(
+            since=self._world.last_trouble,
+            undisturbed=self._is_undisturbed,
+            has_room=plan.permits >= len(plan.processes),
+            poll=self.patience(settled=True),
+            slowest=min(worker.rate for worker in plan.workers),
+            slack=_SLACK,
+        )
 
     def _apart_ms(self, now: float) -> float:
         """How far the workers' wall clocks are apart, at most."""

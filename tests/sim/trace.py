@@ -9,7 +9,22 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET
+
 from sightline.observation.model import SessionState
+from sightline.process.model import (
+    Appended,
+    NewEvent,
+    PendingWake,
+    ProcessBusy,
+    ProcessEvent,
+    ProcessLease,
+    ProcessRecord,
+    ProcessScope,
+    Registered,
+    Registration,
+    WakeDelivery,
+)
 from sightline.queue.model import Batch, Cancellation, Claim, Enqueued, NothingClaimed
 from sightline.session.model import MessagePage, SessionLease
 from sightline.turn.commit import CommitResult, TurnCommit
@@ -42,7 +57,7 @@ class Trace:
         return sha256("\n".join(self.lines).encode()).hexdigest()[:16]
 
 
-_TOLD = ("charge", "now", "turn_id", "source_key")
+_TOLD = ("charge", "now", "turn_id", "source_key", "lease", "waits")
 
 
 def _short(value: Any) -> str:
@@ -69,6 +84,29 @@ def _short(value: Any) -> str:
             return f"revision {value.record.revision} {_ids(value.open_batches)}"
         case MessagePage():
             return f"{len(value.messages)} messages"
+        case ProcessScope(session_id=session_id):
+            return session_id
+        case Registration():
+            return value.process_id
+        case Registered():
+            return f"{'' if value.created else 'again '}{_short(value.record)}"
+        case ProcessRecord():
+            return f"{value.process_id}:{value.status}:{value.last_sequence}:{value.attempts}"
+        case NewEvent():
+            return f"{value.event_type} {value.payload}"
+        case ProcessEvent():
+            return f"{value.sequence}:{value.event_type}"
+        case Appended():
+            event = "nothing" if value.event is None else _short(value.event)
+            return f"{'replay of ' if value.replayed else ''}{event}, {value.record.status}"
+        case ProcessLease():
+            return f"{value.process_id} fence {value.fencing_token} until {value.expires_at_ms}"
+        case ProcessBusy():
+            return f"busy: {value.owner_id} until {value.expires_at_ms}"
+        case PendingWake():
+            return f"wake {value.position} of {value.wake.process_id}:{value.wake.sequence}"
+        case WakeDelivery():
+            return f"{value.state} {'' if value.enqueued is UNSET else _short(value.enqueued)}"
         case tuple():
             return f"({', '.join(_short(part) for part in value)})"
         case _ if hasattr(value, "payloads"):

@@ -21,6 +21,7 @@ from typing import Any
 
 from sightline.errors import SightlineError
 from sightline.kernel import KernelStore
+from sightline.process.model import Registered
 from sightline.session.model import NewSession
 from sightline.stores.memory import MemoryStore
 from sightline.stores.sqlite import SqliteStore
@@ -32,11 +33,13 @@ from tests.sim.audit import audit, audit_claims, audit_views
 from tests.sim.clients import Client, Sent
 from tests.sim.effects import Effect, SharedStore
 from tests.sim.ledger import Book, Law, Ledger, Violation
-from tests.sim.lives import Life, Slot
-from tests.sim.loop import OWNER, Killed, SimClock, Standstill, VirtualLoop
+from tests.sim.lives import Life, Slot, acting
+from tests.sim.loop import Killed, SimClock, Standstill, VirtualLoop
+from tests.sim.outside import Outside
 from tests.sim.people import People
 from tests.sim.plan import Command, Outage, Plan, Post, StepClock, Stop
 from tests.sim.referee import Referee
+from tests.sim.scripts import AsPlanned, Scripts
 from tests.sim.trace import Trace
 
 __all__ = ["Verdict", "World", "run"]
@@ -63,12 +66,16 @@ class World:
         self.plan = plan
         self.loop = loop
         self.shared = SharedStore(store, loop, threaded=threaded)
-        self.agent = ScriptedAgent(plan, self.performed, self.heard)
+        self.agent = ScriptedAgent(plan, self.performed, self.heard, self.began)
         self.people = People(self)
+        self.outside = Outside(self)
+        self.scripts = Scripts(self)
         self.referee = Referee(self)
         self.trace = Trace() if traced else None
         self.sent: dict[str, Sent] = {}
         self.accepted: dict[str, str] = {}
+        self.started: dict[str, str] = {}
+        """The ids of processes, by the names that their plans have."""
         self.posts = {
             step.name: step for client in plan.clients for step in client.steps if isinstance(step, Post | Command)
         }
@@ -109,21 +116,29 @@ class World:
     def happened(self, effect: Effect) -> None:
         if self.trace is not None:
             self.trace.effect(self.loop.time(), effect, "landed: " if effect.life.dead else "")
-        self._lawful(lambda: self.referee.happened(effect))
+        self.lawful(lambda: self.referee.happened(effect))
         if isinstance(effect.result, Asked) and effect.result.answer is None:
             self.people.asked(effect.session_id, effect.result.request)
+        elif isinstance(effect.result, Registered):
+            self.outside.registered(effect.result.record)
         if self._ended is not None and not self._ended.done() and not self.ledger.has_open_work:
             self._ended.set_result(None)
 
     def performed(self, session_id: str, turn_id: str, key: str) -> None:
         """An agent is about to do something."""
-        self._lawful(lambda: laws_of_requests.performed(self.ledger, _acting(), session_id, turn_id, key))
+        self.lawful(lambda: laws_of_requests.performed(self.ledger, acting(), session_id, turn_id, key))
 
     def heard(self, session_id: str, turn_id: str, key: str, answer: str) -> None:
         """An agent has got an answer."""
-        self._lawful(lambda: laws_of_requests.heard(self.ledger, _acting(), session_id, turn_id, key, answer))
+        self.lawful(lambda: laws_of_requests.heard(self.ledger, acting(), session_id, turn_id, key, answer))
 
-    def _lawful(self, check: Callable[[], None]) -> None:
+    def began(self, name: str, process_id: str) -> None:
+        """Somebody was told that a process is registered."""
+        self.lawful(lambda: self.outside.acknowledged(process_id))
+        self.started[name] = process_id
+
+    def lawful(self, check: Callable[[], None]) -> None:
+        """Hold what somebody does against the laws."""
         try:
             check()
         except Violation as violation:
@@ -253,7 +268,7 @@ class World:
             slot.faults.heal()
         self.trouble_now()
         self.rescue()
-        while self.travelling or self.ledger.has_open_work:
+        while self.travelling or self.ledger.has_open_work or self.outside.at_work:
             if self.ledger.has_open_work:
                 await self._all_ends()
             else:
@@ -261,10 +276,10 @@ class World:
 
     async def _all_ends(self) -> None:
         self._ended = self.loop.create_future()
-        patience = _END_BASE + _END_EACH * sum(1 for book in self.ledger.books.values() for _ in book.open_works())
+        patience = _END_BASE + _END_EACH * len(self.ledger.open_work)
         await asyncio.wait([self._ended], timeout=patience)
         if not self._ended.done():
-            left = [work.batch_id for book in self.ledger.books.values() for work in book.open_works()]
+            left = self.ledger.open_work
             raise Violation(Law.ENDS, f"{left} has not ended within {patience:.0f} s after everything healed")
 
     def rescue(self) -> None:
@@ -295,11 +310,6 @@ class World:
                 task.cancel()
             await asyncio.sleep(0)
         raise AssertionError(f"these go on for ever: {running}")
-
-
-def _acting() -> str:
-    """The life in which this happens."""
-    return str(getattr(OWNER.get(), "name", ""))
 
 
 def run(plan: Plan, *, traced: bool = False, database: Path | None = None) -> Verdict:
@@ -347,5 +357,5 @@ class _Listener(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             errors.append(record.exc_info[1])
         for error in errors:
-            if not isinstance(error, SightlineError | AgentError | Killed):
+            if not isinstance(error, SightlineError | AgentError | AsPlanned | Killed):
                 self._world.surprised(f"{record.getMessage()}: {error!r}")
