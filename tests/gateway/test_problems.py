@@ -9,7 +9,6 @@ import httpx
 import pytest
 from starlette.staticfiles import StaticFiles
 
-import sightline.errors
 from sightline.errors import (
     SightlineError,
     StoreUnavailable,
@@ -40,7 +39,7 @@ WIRE = {
 
 def errors(base: type[SightlineError] = SightlineError) -> Iterator[type[SightlineError]]:
     for error in base.__subclasses__():
-        if error.__module__ == sightline.errors.__name__:
+        if error.__module__.startswith(("sightline.errors.", "sightline.startup_errors")):
             yield error
             yield from errors(error)
 

@@ -46,6 +46,7 @@ ROUTES: list[tuple[str, str, Any, str, int]] = [
     ("POST", "/v1/processes/{process_id}/cancel", {}, "append_event", 200),
     ("POST", "/v1/processes/{process_id}/signal", {"signal_id": "1"}, "append_event", 200),
     ("GET", "/v1/processes/{process_id}/await", None, "get_process", 202),
+    ("GET", "/v1/processes/{process_id}/attachments/{attachment_id}", None, "process_value", 404),
     ("GET", "/v1/sessions/{session_id}/processes", None, "list_live_handle_grants", 200),
     ("POST", "/v1/sessions/{session_id}/processes/transfer", TRANSFER, "transfer_grants", 200),
     ("POST", "/v1/sessions/{session_id}/processes/cancel_unreferenced", {"keep": []}, "cancel_unreferenced", 200),

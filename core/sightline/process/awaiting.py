@@ -63,7 +63,8 @@ class ProcessWaits:
     def __init__(self, store: ProcessReader, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        # In the order in which they came: what is told is told in an order that can be told again.
+        self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
 
     def changed(self, process_id: str) -> None:
         """Something was logged. To be called for each event that was committed; a call that is left out delays."""
@@ -112,14 +113,14 @@ class ProcessWaits:
         delay = _FIRST_DELAY
         while True:
             told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            listeners = self._waiting.setdefault(process_id, set())
-            listeners.add(told)
+            listeners = self._waiting.setdefault(process_id, {})
+            listeners[told] = None
             try:
                 found = await look()
                 if found is not None:
                     return found
                 delay = _FIRST_DELAY if await within(self._clock, delay, told) else min(2 * delay, _LONGEST_DELAY)
             finally:
-                listeners.discard(told)
+                del listeners[told]
                 if not listeners and self._waiting.get(process_id) is listeners:
                     del self._waiting[process_id]
