@@ -19,14 +19,14 @@ from typing import Protocol
 
 from msgspec import Struct, structs
 
-from sightline.clock import Clock, within
+from sightline.clock import Clock
 from sightline.errors import ClaimExpired, Conflict, NotFound, SessionDeleted, StoreUnavailable
 from sightline.ids import Ids
 from sightline.observation.activities import Activity, Outcome
 from sightline.observation.changes import Change, queue_change
 from sightline.observation.events import TurnActivity
 from sightline.observation.handle import RuntimeHandle
-from sightline.persevering import STORE_RETRIES, finish, persistently, retrieve
+from sightline.persevering import STORE_RETRIES, finish, persistently
 from sightline.queue.materializing import (
     InputMessage,
     TurnWork,
@@ -36,9 +36,9 @@ from sightline.queue.materializing import (
 )
 from sightline.queue.model import CLAIM_TTL_MS, MAX_CLAIM, Batch, Boundary, Claim, NothingClaimed
 from sightline.queue.port import QueueStore
-from sightline.session.model import Attachment, Failure, LeaseRequest
+from sightline.session.model import Attachment, LeaseRequest
 from sightline.session.port import AttachmentStore, SessionStore
-from sightline.turn.agent import Agent, AgentError, History, Turn
+from sightline.turn.agent import Agent, History, Turn
 from sightline.turn.asking import Asking, Places
 from sightline.turn.background import TurnTasks
 from sightline.turn.commands import CommandEffect, ToolSource, carry_out
@@ -47,10 +47,11 @@ from sightline.turn.composing import Said, command_commit, frame_switch, turn_co
 from sightline.turn.intake import Intake
 from sightline.turn.journal import JournalStore
 from sightline.turn.keeping import LeaseKeeper
+from sightline.turn.performing import Performing, cancelled
 from sightline.turn.processes import ProcessHost, TurnProcesses
 from sightline.turn.recording import journal_of
 from sightline.turn.requests import RequestStore
-from sightline.turn.rules import early_outcome, ended_batches, error_text, failure_text
+from sightline.turn.rules import early_outcome, ended_batches
 from sightline.turn.running import Running
 from sightline.turn.telling import (
     claimed,
@@ -65,8 +66,6 @@ __all__ = ["DriverLimits", "TurnDriver", "TurnStore"]
 
 _log = logging.getLogger("sightline.turn")
 
-_CANCEL_GRACE = 5.0
-"""Seconds an agent gets to end after it was cancelled; then the turn ends without it."""
 _NO_REASON = "cancelled"
 
 
@@ -109,7 +108,6 @@ class TurnDriver:
     ) -> None:
         self._store = store
         self._attachments = attachments
-        self._agent = agent
         self._tools = tools
         self._clock = clock
         self._ids = ids
@@ -118,20 +116,26 @@ class TurnDriver:
         self._refresh = refresh
         self._processes = processes
         self._tasks = tasks
+        self._performing = Performing(agent, clock, turn_timeout=limits.turn_timeout)
         self._intake = Intake(store, attachments, clock, ids, owner_id=owner_id)
         self._keeper = LeaseKeeper(store, clock, lease_ms=limits.lease_ms, claim_ms=CLAIM_TTL_MS)
         self._asking = Asking(store, clock, ids, poll_interval=limits.poll_interval)
         self._running: dict[str, Running] = {}
-        self._agents: set[asyncio.Task[None]] = set()
-        self.timed_out = 0
-        """How many turns were stopped because they took too long."""
-        self.left_behind = 0
-        """How many agents did not end when they were cancelled."""
         self._ending = False
 
     @property
     def running(self) -> int:
         return len(self._running)
+
+    @property
+    def timed_out(self) -> int:
+        """How many turns were stopped because they took too long."""
+        return self._performing.timed_out
+
+    @property
+    def left_behind(self) -> int:
+        """How many agents did not end when they were cancelled."""
+        return self._performing.left_behind
 
     def run_within(self, places: Places) -> None:
         """Let these say how many turns run at one time: one that waits for an answer gives its place back meanwhile."""
@@ -262,7 +266,7 @@ class TurnDriver:
         else:
             running.begun = True
             turn = running.turn or self._show_turn(handle, running, history, await self._intake.store_pictures(claim))
-            outcome = early_outcome(claim, self._limits.max_attempts) or await self._perform(running, turn)
+            outcome = early_outcome(claim, self._limits.max_attempts) or await self._performing.perform(running, turn)
             running.over = True
             commit = None if outcome is None else self._turn_commit(handle, running, turn, outcome, started_ms)
         if commit is None or running.lost:
@@ -349,7 +353,7 @@ class TurnDriver:
         if early is not None:
             return CommandEffect(outcome=early)
         if running.stopped.done():
-            return None if running.cancel_reason is None else CommandEffect(outcome=_cancelled(running.cancel_reason))
+            return None if running.cancel_reason is None else CommandEffect(outcome=cancelled(running.cancel_reason))
         view = handle.view
         work = asyncio.create_task(
             carry_out(
@@ -365,50 +369,10 @@ class TurnDriver:
             await asyncio.wait((work, running.stopped), return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
-            return None if running.cancel_reason is None else CommandEffect(outcome=_cancelled(running.cancel_reason))
+            return None if running.cancel_reason is None else CommandEffect(outcome=cancelled(running.cancel_reason))
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-
-    async def _perform(self, running: Running, turn: Turn) -> Outcome | None:
-        """Run the agent to its end, or to a cancellation; none when the work is to be handed back."""
-        if not running.stopped.done():
-            agent = asyncio.create_task(_call(self._agent, turn), name=f"agent {running.claim.turn_id}")
-            self._agents.add(agent)
-            agent.add_done_callback(self._agent_ended)
-            timing = asyncio.create_task(self._time(running)) if self._limits.turn_timeout else None
-            try:
-                await asyncio.wait((agent, running.stopped), return_when=asyncio.FIRST_COMPLETED)
-                if agent.done() and not running.stopped.done():
-                    running.stop()  # the agent was first: a cancel that comes now has lost the race
-                    return _outcome_of(agent)
-            finally:
-                if timing is not None:
-                    timing.cancel()
-                if not agent.done():
-                    await finish(self._end_agent(agent, turn))
-        if running.timed_out:
-            return _timed_out(self._limits.turn_timeout)
-        return None if running.cancel_reason is None else _cancelled(running.cancel_reason)
-
-    async def _time(self, running: Running) -> None:
-        await running.stopwatch.reaches(self._limits.turn_timeout)
-        running.time_out()
-        if running.timed_out:
-            self.timed_out += 1
-            _log.warning("turn %s is stopped after %g s", running.claim.turn_id, self._limits.turn_timeout)
-
-    async def _end_agent(self, agent: asyncio.Task[None], turn: Turn) -> None:
-        """Cancel the agent, and wait a while for it to clean up."""
-        turn.cancel()
-        agent.cancel()
-        if not await within(self._clock, _CANCEL_GRACE, agent):
-            self.left_behind += 1
-            _log.warning("%s ignores its cancellation", agent.get_name())
-
-    def _agent_ended(self, agent: asyncio.Task[None]) -> None:
-        self._agents.discard(agent)
-        retrieve(agent)
 
     def _turn_commit(
         self, handle: RuntimeHandle, running: Running, turn: Turn, outcome: Outcome, started_ms: int
@@ -502,33 +466,3 @@ class TurnDriver:
             if self._ending:
                 return  # the claim is void when the next owner opens the store
             await self._clock.sleep(delay)
-
-
-def _cancelled(reason: str) -> Outcome:
-    return Outcome(status="cancelled", reason=reason)
-
-
-def _timed_out(seconds: float) -> Outcome:
-    return Outcome(status="failed", error=Failure("turn_timeout", f"stopped after {seconds:g} seconds"))
-
-
-def _outcome_of(agent: asyncio.Task[None]) -> Outcome:
-    if agent.cancelled():
-        return Outcome(status="failed", error=Failure("agent_error", "the agent cancelled itself"))
-    error = agent.exception()
-    if error is None:
-        return Outcome(status="completed")
-    if isinstance(error, AgentError):
-        return Outcome(status="failed", error=Failure(error.code, error_text(error)))
-    _log.error("agent failed", exc_info=error)
-    return Outcome(status="failed", error=Failure("agent_error", failure_text(error)))
-
-
-async def _call(agent: Agent, turn: Turn) -> None:
-    """The agent's end, as something that is safe to be a task's: some exceptions would end the process with it."""
-    try:
-        await agent(turn)
-    except SystemExit as error:
-        raise AgentError(f"the agent called exit({error.code})") from error
-    except KeyboardInterrupt as error:
-        raise AgentError(f"the agent raised {failure_text(error)}") from error
