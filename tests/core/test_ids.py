@@ -27,5 +27,5 @@ def test_two_processes_do_not_make_the_same_ids() -> None:
 
 def test_tokens_differ_and_chance_stays_within_its_bounds() -> None:
     ids = SystemIds()
-    assert len({ids.token() for _ in range(100)}) == 100
+    assert len({ids.token() for _ in range(1_000)}) == 1_000
     assert all(0 <= ids.uniform() < 1 for _ in range(100))
