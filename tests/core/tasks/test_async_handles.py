@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sightline.errors import SessionNotFound, StoreUnavailable, TaskConflict, TaskNotVisible, TooManyTasks
+from sightline.errors import StoreUnavailable, TaskConflict, TaskNotVisible, TooManyTasks
 from sightline.kernel import Limits
 from sightline.tasks.async_handles import CancelToken, HandleFailed
 from sightline.tasks.model import NewTask
