@@ -31,7 +31,7 @@ _PAGE = 200
 _EVENTS = 500
 _WAIT = 30
 _SHOWN = 200
-"""Characters of a payload that a line shows."""
+"""Characters of a payload, or of what a process is called, that a line shows."""
 
 
 def processes(arguments: argparse.Namespace) -> int:
@@ -70,10 +70,9 @@ def _line(each: dict[str, Any]) -> str:
 
 def _called(each: dict[str, Any]) -> str:
     """What it is called, or what it runs; the summaries of a session say it themselves."""
-    if "label" in each:
-        return str(each["label"])
-    given = each["input"]
-    return str(given.get("name") or " ".join(given.get("argv", ())) or given.get("input", ""))
+    given = each.get("input", {})
+    argv = given.get("argv", ()) if each["kind"] == "command" else ()
+    return _cut(str(each.get("label") or given.get("name") or " ".join(argv) or given.get("input", "")))
 
 
 def process(arguments: argparse.Namespace) -> int:
@@ -143,8 +142,11 @@ def _outcome(output: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return plain(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    return plain(_cut(json.dumps(value, ensure_ascii=False)))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _when(at_ms: int) -> str:

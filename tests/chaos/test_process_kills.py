@@ -17,13 +17,17 @@ from tests.chaos.served import serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.chaos, pytest.mark.timeout(180)]
 
-EVERY_MS = 100
 KILLS = 2
 
 
 def steps_of(count: int) -> int:
     """So many that nothing has ended when all have begun."""
     return 15 + count
+
+
+def pace_of(count: int) -> int:
+    """Milliseconds for each step, so that many processes are no more work for the machine than some."""
+    return max(100, 4 * count)
 
 
 async def posted(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -43,11 +47,11 @@ async def events(client: httpx.AsyncClient, process_id: str, event_type: str) ->
     return [event for event in answer["events"] if event["event_type"] == event_type]
 
 
-async def spawn(client: httpx.AsyncClient, number: int, steps: int) -> str:
+async def spawn(client: httpx.AsyncClient, number: int, steps: int, every_ms: int) -> str:
     """A countdown that can be run again and wakes its session, started by a turn of that. Returns its id."""
     path = f"/v1/sessions/s{number}"
     await client.put(path, json={})
-    text = f"spawn countdown {steps} every {EVERY_MS} wake"
+    text = f"spawn countdown {steps} every {every_ms} wake"
     answer = await client.post(f"{path}/turns", json={"input": text}, headers={"Prefer": "wait=20"})
     assert answer.json()["state"] == "completed", answer.text
     [process] = (await client.get(f"{path}/processes?state=all")).json()["processes"]
@@ -59,7 +63,7 @@ async def bind(client: httpx.AsyncClient, number: int) -> str:
     if number % 2:
         work: dict[str, Any] = {"kind": "command", "input": {"argv": ["sh", "-c", "echo begun; exec sleep 1000"]}}
     else:
-        args = {"total": 10_000, "every_ms": 100}
+        args = {"total": 10_000, "every_ms": 1_000}
         work = {
             "kind": "function",
             "input": {"name": "demo.countdown", "args": args},
@@ -92,7 +96,7 @@ async def has_begun(client: httpx.AsyncClient, process_id: str) -> None:
 
 
 async def ended(client: httpx.AsyncClient, process_id: str) -> dict[str, Any]:
-    while (await client.get(f"/v1/processes/{process_id}/await?wait=20")).status_code == 202:
+    while (await client.get(f"/v1/processes/{process_id}/await?wait=5")).status_code == 202:
         pass
     return await record(client, process_id)
 
@@ -108,7 +112,9 @@ async def test_each_process_comes_to_the_end_it_was_promised(tmp_path: Path, pyt
         async with served.client() as client:
             bound = [await bind(client, number) for number in range(count)]
             outside = [await put_out(client, number) for number in range(count)]
-            counting = list(await asyncio.gather(*(spawn(client, number, steps) for number in range(count))))
+            counting = list(
+                await asyncio.gather(*(spawn(client, number, steps, pace_of(count)) for number in range(count)))
+            )
             async with asyncio.timeout(30):
                 for process_id in (*bound, *counting):
                     await has_begun(client, process_id)

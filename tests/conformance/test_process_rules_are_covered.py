@@ -258,11 +258,22 @@ COVERED: dict[str, tuple[str, ...]] = {
     "X21": ("there_is_no_lease_of_what_is_not_there_or_over_or_elsewhere",),
     "X22": ("a_worker_finds_what_is_of_its_profile", "attempts_are_counted_unless_they_are_handed_back"),
     "X23": ("the_end_under_a_lease_ends_the_lease_and_wakes_all_at_once",),
+    "X24": (
+        f"{WORKER}::test_a_parent_that_awaits_its_child_lets_it_run_with_one_permit",
+        f"{WORKER}::test_no_more_run_at_one_time_than_there_are_permits_and_all_are_run",
+        f"{WORKER}::test_many_live_rows_cost_one_query_for_each_page",
+    ),
     "X25": (f"{AWAITING}::test_an_end_between_the_look_and_the_wait_is_not_missed",),
     "X26": ("a_process_lease_that_expired_cannot_be_renewed", "a_process_lease_is_proved_by_all_its_parts"),
     "X27": (
         "a_superseded_worker_writes_nothing",
         "an_owner_bound_process_whose_owner_is_gone_is_abandoned_with_the_evidence",
+    ),
+    "X28": (
+        f"{WORKER}::test_what_an_engine_raises_is_the_failure_of_its_process",
+        f"{WORKER}::test_an_output_that_cannot_be_stored_is_a_failure",
+        f"{WORKER}::test_trouble_leaves_the_process_claimable_and_uncharged",
+        f"{WORKER}::test_a_worker_that_stops_gives_back_what_another_may_run",
     ),
     "X30": ("a_process_handed_over_while_it_runs_ends_where_it_is_then",),
     "X32": (
@@ -278,10 +289,11 @@ ROWS = {f"row {row}" for row in range(79, 103)}
 """Those of the registry, its runner and its workers; the others are of background tasks."""
 RULES_OF_THE_REGISTRY = {f"P{rule}" for rule in range(1, 29)} - {"P12", "P25"}
 """Without acknowledgements, which an outbox does not need, and without grants that are none."""
+TRAPS = {f"X{trap}" for trap in (*range(20, 29), 30, 32, 33)}
 
 
 def test_every_rule_has_its_place() -> None:
-    assert COVERED.keys() >= ROWS | RULES_OF_THE_REGISTRY
+    assert COVERED.keys() >= ROWS | RULES_OF_THE_REGISTRY | TRAPS
 
 
 @pytest.mark.parametrize("rule", COVERED)

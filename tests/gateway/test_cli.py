@@ -535,6 +535,18 @@ def test_processes_are_listed(typed: Prompt, server: Server) -> None:
     assert ended.out.splitlines() == ["completed  external     two  print"]
 
 
+def test_what_a_process_is_called_takes_one_short_line(typed: Prompt, server: Server) -> None:
+    external(server, "long", input={"name": "x" * 5_000})
+    external(server, "odd", input={"argv": 7, "input": {"a": 1}})
+
+    listed = typed("processes", "--limit", "2", url=server.url)
+
+    assert listed.out.splitlines() == [
+        "running    external     odd  {'a': 1}",
+        f"running    external     long  {'x' * 200}…",
+    ]
+
+
 def test_a_process_is_shown_with_its_log(typed: Prompt, server: Server) -> None:
     external(server, "shown")
     report(server, "shown", "events", event_type="progress", payload={"text": "x" * 500})

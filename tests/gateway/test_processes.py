@@ -124,6 +124,7 @@ async def test_a_command_is_refused_unless_it_is_allowed(idle: Inside) -> None:
         ({"kind": "function", "input": {"name": 7}}, "input.name"),
         ({"kind": "function", "input": {"name": "f", "argv": []}}, "input.argv"),
         ({"kind": "function", "input": {"name": "f", "args": []}}, "input.args"),
+        ({"kind": "session_turn", "input": {"input": "look", "session_id": "a/b"}}, "input.session_id"),
         ({"kind": "command", "input": {"argv": []}}, "input.argv"),
         ({"kind": "command", "input": {"argv": ["a", 1]}}, "input.argv[1]"),
         ({"kind": "external", "event_types": {}}, "event_types"),
@@ -208,6 +209,34 @@ async def test_a_function_that_is_not_registered_here_is_refused(inside: Inside)
 
     assert problem["field"] == "input.name"
     assert "conut" in problem["detail"]
+
+
+async def test_a_registration_that_was_accepted_is_answered_again_whatever_has_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    functions = Functions()
+
+    @functions.process("for_ever")
+    async def for_ever(process: RunningProcess) -> None:
+        await process.signal()
+
+    async with opened(functions=functions) as inside:
+        await inside.session("s")
+        await inside.session("t")
+        body: Json = {"kind": "function", "process_id": "p", "input": {"name": "for_ever"}, "session_id": "s"}
+        body["wake"] = {"target_session_id": "t"}
+        assert (await post(inside, "", body)).status_code == 201
+        monkeypatch.setattr(functions, "get", lambda name: None)
+        await inside.http.delete("/v1/sessions/t")
+
+        assert (await post(inside, "", body)).status_code == 200
+        assert_problem(await post(inside, "", {**body, "process_id": "q"}), 400, "invalid_field")
+
+
+async def test_a_wake_is_for_a_session_that_is_there(idle: Inside) -> None:
+    nobody = {"target_session_id": "nobody"}
+    assert_problem(await post(idle, "", {**EXTERNAL, "wake": nobody}), 404, "session_not_found")
+    assert (await idle.http.get("/v1/processes")).json()["processes"] == []
 
 
 async def test_where_no_function_is_run_every_name_is_taken(idle: Inside) -> None:
@@ -419,7 +448,7 @@ async def test_an_output_that_is_too_large_is_refused_and_the_process_goes_on() 
 
         problem = assert_problem(await post(idle, "/p/complete", {"output": "x" * (1 << 20)}), 400, "invalid_field")
 
-        assert "1048576 is the limit" in problem["detail"]
+        assert (problem["field"], problem["detail"]) == ("output", "output: has 1048578 bytes; 1048576 is the limit")
         assert (await idle.http.get("/v1/processes/p")).json()["status"] == "running"
 
 

@@ -272,3 +272,17 @@ async def test_a_list_is_of_what_is_live_unless_more_is_asked_for(idle: Inside) 
     problem = assert_problem(await idle.http.get(TASKS, params={"state": "dead"}), 400, "invalid_field")
     assert problem["field"] == "state"
     assert_problem(await idle.http.delete(f"{TASKS}/b", params={"forget": "yes"}), 400, "invalid_field")
+
+
+async def test_what_needs_no_body_takes_none_that_says_something(idle: Inside) -> None:
+    await idle.session()
+    await post(idle)
+
+    for path in ("cancel_all", "t"):
+        method = "DELETE" if path == "t" else "POST"
+        response = await idle.http.request(method, f"{TASKS}/{path}", json={"reason": "enough", "keep": []})
+        problem = assert_problem(response, 400, "invalid_field")
+        assert {error["field"] for error in problem["errors"]} == {"reason", "keep"}
+        assert await states(idle) == {"t": "running"}
+    assert (await idle.http.post(f"{TASKS}/cancel_all", json={})).status_code == 200
+    assert await states(idle) == {"t": "cancel_requested"}

@@ -7,7 +7,7 @@ In this order:
    else was first.
 2. *Cancel.* A request to cancel what has ended is nothing, and is not even logged.
 3. *Authority.* Under a lease: the lease rules. Without: only who does the work of an externally owned process may end
-   it; anything else may be said by anybody who was let in.
+   it, and only the worker of any other one notes what it did; all else may be said by anybody who was let in.
 4. *Declaration.* The type is declared, ends and cancels have a key, and the payload fits type and limit.
 5. *Meaning.* Its end and its wake follow from the payload (`sightline.process.semantics`). There is one end. What is no
    end is logged after it too: a late line of output is worth having. A signal is not: nobody would hear it.
@@ -31,7 +31,8 @@ from sightline.errors import (
     ProcessNotYours,
     ProcessTerminal,
 )
-from sightline.process.attaching import attached, check_no_name, payload_without
+from sightline.process.attaching import attached, check_no_name, parts_of_end, payload_without
+from sightline.process.kinds import NOTED, SPAWNED
 from sightline.process.leasing import Hold, check_rules
 from sightline.process.model import (
     AbandonedOutput,
@@ -47,7 +48,7 @@ from sightline.process.model import (
     ProcessStatus,
     SuccessOutput,
 )
-from sightline.process.rules import ABANDONED, CANCEL_REQUESTED, PROGRESS, SIGNAL, as_stored, woken_by
+from sightline.process.rules import ABANDONED, CANCEL_REQUESTED, MAX_STORED, PROGRESS, SIGNAL, as_stored, woken_by
 from sightline.process.schemas import check_payload
 from sightline.process.semantics import output_of, wake_of
 from sightline.queue.model import ProcessWake
@@ -58,17 +59,20 @@ __all__ = [
     "abandoned",
     "appended",
     "cancel_request",
+    "checked_output",
     "ending",
     "replayed",
     "signal",
 ]
 
 MAX_PAYLOAD = 1 << 20
-"""Bytes of the JSON of one payload."""
+"""Bytes of the JSON of one payload, and of what a process came to."""
 MAX_SHOWN_PROGRESS = 1 << 10
 """Bytes of the JSON of progress that is shown with the process."""
 
 _CANONICAL = msgspec.json.Encoder(order="sorted")
+_WORKERS_OWN = (NOTED.name, SPAWNED.name)
+"""What later attempts, and operators, rely on as the worker's word."""
 _STATUS: dict[type[SuccessOutput | FailureOutput | CancelledOutput], ProcessStatus] = {
     SuccessOutput: "completed",
     FailureOutput: "failed",
@@ -87,6 +91,13 @@ def ending(process_id: str, output: SuccessOutput | FailureOutput | CancelledOut
         payload={"await_output": msgspec.to_builtins(output)},
         replay_key=f"process:{process_id}:terminal:{event_type}",
     )
+
+
+def checked_output(value: Any) -> Any:
+    """What a process came to, as it is stored. Raises InvalidInput for what cannot be, under the name it came by."""
+    value = as_stored("output", value, MAX_PAYLOAD)
+    check_no_name("output", value)
+    return value
 
 
 def cancel_request(process_id: str, reason: str) -> NewEvent:
@@ -133,10 +144,13 @@ def appended(record: ProcessRecord, hold: Hold, event: NewEvent, *, lease: Proce
     if declared is None:
         raise InvalidInput("event_type", f"{event.event_type!r} is not declared by process {record.process_id!r}")
     is_end = declared.semantics is not UNSET and declared.semantics.terminal is not UNSET
-    if is_end and lease is None and record.disposition != "externally_owned":
-        if record.is_terminal:
+    if lease is None and record.disposition != "externally_owned":
+        if is_end and record.is_terminal:
             raise ProcessTerminal(record.process_id, record.status)
-        raise ProcessNotYours(record.process_id, "ends when the worker that runs it says so")
+        if is_end:
+            raise ProcessNotYours(record.process_id, "ends when the worker that runs it says so")
+        if event.event_type in _WORKERS_OWN:
+            raise ProcessNotYours(record.process_id, f"has {event.event_type!r} from the worker that runs it only")
     if (is_end or event.event_type == CANCEL_REQUESTED) and not event.replay_key:
         raise InvalidInput("replay_key", f"is needed for {event.event_type!r}")
     if event.replay_key == "":
@@ -228,7 +242,11 @@ def _wake(record: ProcessRecord, declared: EventType, event: NewEvent, now: int)
 
 def _stored(event: NewEvent) -> NewEvent:
     """The event as every store gives it back. Raises InvalidInput for one that none could."""
-    stored = structs.replace(event, payload=as_stored("payload", event.payload, MAX_PAYLOAD))
+    limit = MAX_PAYLOAD
+    for member, value in parts_of_end(event.payload).items():
+        as_stored(f"payload/await_output/{member}", value, MAX_PAYLOAD)
+        limit = MAX_PAYLOAD + MAX_STORED  # what the value comes in does not count
+    stored = structs.replace(event, payload=as_stored("payload", event.payload, limit))
     check_no_name("payload", stored.payload)
     if event.caused_by is UNSET:
         return stored

@@ -3,7 +3,8 @@
 Records, and pages of a log, are read whole, shown to whoever looks, and told to observers. So a payload beyond 64 KiB,
 and a value that a process came to beyond that, stand there as `{"$attachment": {attachment_id, media_type, size}}`.
 The value itself is kept as JSON, named by its content, and read when somebody wants it. What a payload means, an end or
-a wake, is found before.
+a wake, is found before. Of a message that is too long the beginning stays; the whole of it is the output's `raw` then,
+if that has nothing else.
 
 Whoever awaits a process, and whoever reads its log to run it, is given the values themselves. A value that looks like
 such a name is refused: it would be taken for one.
@@ -17,14 +18,16 @@ import msgspec
 from msgspec import UNSET, structs
 
 from sightline.errors import InvalidInput
-from sightline.process.model import Appended, AwaitOutput, KeptValue
+from sightline.process.model import Appended, AwaitOutput, CancelledOutput, FailureOutput, KeptValue
 from sightline.session.model import Attachment
 from sightline.session.rules import attachment_of
 
-__all__ = ["MAX_INLINE", "attached", "attachment_in", "check_no_name", "payload_without"]
+__all__ = ["MAX_INLINE", "MAX_MESSAGE", "attached", "attachment_in", "check_no_name", "parts_of_end", "payload_without"]
 
 MAX_INLINE = 1 << 16
 """Bytes of the JSON of a value that stands where it is."""
+MAX_MESSAGE = 10_000
+"""Characters of a message that stands where it is."""
 
 _NAME = "$attachment"
 _END = "await_output"
@@ -39,6 +42,12 @@ def check_no_name(field: str, payload: Any) -> None:
     found = [payload] if end is None else [end.get(member) for member in _MEMBERS]
     if any(isinstance(value, dict) and _NAME in value for value in found):
         raise InvalidInput(field, f"must not have a member {_NAME!r} there: that names what is kept elsewhere")
+
+
+def parts_of_end(payload: Any) -> dict[str, Any]:
+    """The values in a payload that is an end, by where they are; none in another."""
+    end = _end_of(payload) or {}
+    return {member: end[member] for member in _MEMBERS if member in end}
 
 
 def attachment_in(value: Any) -> Attachment | None:
@@ -56,6 +65,9 @@ def payload_without(payload: Any) -> tuple[Any, tuple[KeptValue, ...]]:
     if end is None:
         return _without(payload)
     kept: list[KeptValue] = []
+    message = end.get("message")
+    if isinstance(message, str) and len(message) > MAX_MESSAGE:
+        end = {"raw": message, **end, "message": _beginning(message)}
     for member in _MEMBERS:
         if member in end:
             value, more = _without(end[member])
@@ -81,11 +93,18 @@ def attached(result: Appended) -> Appended:
 
 def _output_without(output: AwaitOutput) -> tuple[AwaitOutput, tuple[KeptValue, ...]]:
     kept: tuple[KeptValue, ...] = ()
+    if isinstance(output, FailureOutput | CancelledOutput) and len(output.message) > MAX_MESSAGE:
+        raw = output.message if output.raw is UNSET else output.raw
+        output = structs.replace(output, message=_beginning(output.message), raw=raw)
     for member in _MEMBERS:
         if (value := getattr(output, member, UNSET)) is not UNSET:
             named, more = _without(value)
             output, kept = structs.replace(output, **{member: named}), (*kept, *more)
     return output, kept
+
+
+def _beginning(message: str) -> str:
+    return f"{message[: MAX_MESSAGE - 1]}…"
 
 
 def _without(value: Any) -> tuple[Any, tuple[KeptValue, ...]]:

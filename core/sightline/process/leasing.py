@@ -130,7 +130,8 @@ def abandonment(record: ProcessRecord, hold: Hold, *, found_by: str, now: int) -
         message=f"its owner {hold.owner_id} is gone",
         owner_id=hold.owner_id,
         fencing_token=hold.fencing_token,
-        expired_at_ms=hold.expires_at_ms,
+        # A lease that was ended because its owner's program was gone has no time but this one.
+        expired_at_ms=hold.expires_at_ms or now,
         found_by=found_by,
     )
 

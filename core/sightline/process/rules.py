@@ -47,6 +47,7 @@ __all__ = [
     "ABANDONED",
     "CANCEL_REQUESTED",
     "CORE_TYPES",
+    "MAX_STORED",
     "PROGRESS",
     "SESSION_DELETED",
     "SIGNAL",

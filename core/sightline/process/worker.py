@@ -217,7 +217,7 @@ class ProcessWorker:
                 host_profile_id=self._limits.host_profile_id,
             )
             for record in page:
-                if self._can_run(record) and await self._has_room():
+                if self._can_settle(record) and await self._has_room():
                     self._begin(record)
             if len(page) < _PAGE:
                 return
@@ -230,9 +230,13 @@ class ProcessWorker:
             await self._changed.wait()
         return not self._pool.is_closed
 
-    def _can_run(self, record: ProcessRecord) -> bool:
-        engine = self._engines.get(record.kind)
-        if engine is not None and engine.knows(record):
+    def _can_settle(self, record: ProcessRecord) -> bool:
+        """Whether it can be run here, or come to an end without being run: because somebody wants that, or because it
+        had an owner for good.
+        """
+        if self._knows(record) or record.cancel_requested:
+            return True
+        if record.disposition == "owner_bound" and record.attempts:
             return True
         what = f"{record.kind} {record.input.get('name', '')}".strip()
         if what not in self._foreign:
@@ -241,6 +245,10 @@ class ProcessWorker:
             self._foreign.add(what)
             _log.warning("process %s is left to others: nothing here runs %r", record.process_id, what)
         return False
+
+    def _knows(self, record: ProcessRecord) -> bool:
+        engine = self._engines.get(record.kind)
+        return engine is not None and engine.knows(record)
 
     def _begin(self, record: ProcessRecord) -> None:
         if self._pool.begin(record.process_id, self._clock.monotonic()):
@@ -367,11 +375,11 @@ class ProcessWorker:
             cancels = await self._store.list_process_events(process_id, after=0, limit=1, event_type=CANCEL_REQUESTED)
         early = early_output(record, cancels[0] if cancels else None, self._limits.max_attempts)
         if early is not None:
-            engine = self._engines[record.kind]
+            engine = self._engines.get(record.kind)
             if isinstance(engine, ForgoingEngine):
                 await engine.forgo(record)
             return early
-        if not attempt.stopped.is_set():
+        if not attempt.stopped.is_set() and self._knows(record):
             work = ProcessWork(
                 record,
                 attempt.lease,

@@ -17,7 +17,7 @@ from sightline.errors import HandleNotVisible, StoreUnavailable
 from sightline.observation.handle import RuntimeHandle
 from sightline.observation.handles import Handles
 from sightline.observation.processes import ProcessNews
-from sightline.process.appending import cancel_request, ending, signal
+from sightline.process.appending import cancel_request, checked_output, ending, signal
 from sightline.process.awaiting import ProcessWaits
 from sightline.process.model import (
     Appended,
@@ -122,7 +122,7 @@ class ProcessDesk:
         when it is run here, InvalidInput for what cannot be stored, InvalidPayload for what its own type of this event
         does not allow.
         """
-        return await self.append(process_id, ending(process_id, SuccessOutput(value=value)))
+        return await self.append(process_id, ending(process_id, SuccessOutput(value=checked_output(value))))
 
     async def fail(self, process_id: str, code: str, message: str) -> Appended:
         """Report that an externally owned process has failed. Raises like `complete`."""

@@ -59,6 +59,8 @@ BY_HOST = "requested by host"
 STOPPED = "the server stopped"
 _SESSION_DELETED = "session deleted"
 _LIST_LIMIT = 1_000
+_ALL = 2**31
+"""More than there can be: registrations are limited, and who ends all of them must not miss one."""
 _GONE_SECONDS = 5.0
 _PAUSE = 1.0
 
@@ -249,11 +251,11 @@ class TaskHost:
         return await self._store.get_task(TaskName(session_id, task_id))
 
     async def list(self, session_id: str, *, live: bool = False) -> tuple[TaskRecord, ...]:
-        """The session's tasks in the order in which they came to it, the newest thousand.
+        """The session's tasks in the order in which they came to it: the newest thousand, or all live ones.
 
         Raises SessionNotFound, SessionDeleted, StoreUnavailable.
         """
-        return await self._store.list_tasks(session_id, live=live, limit=_LIST_LIMIT)
+        return await self._store.list_tasks(session_id, live=live, limit=_ALL if live else _LIST_LIMIT)
 
     def events(self, wanted: TaskFilter | None = None) -> TaskReader:
         """A reader of what happens to tasks from now on; close it when done. See `sightline.tasks.telling`."""

@@ -46,6 +46,10 @@ class NoQuery(Struct, frozen=True):
     """A route without query parameters."""
 
 
+class _Nothing(Struct, forbid_unknown_fields=True):
+    """What a body may hold where none is needed."""
+
+
 class Call(Struct):
     """A request after parsing: path ids checked, query and body in the shapes the operation declares.
 
@@ -93,9 +97,9 @@ class Operation(Struct, frozen=True, kw_only=True):
     media: tuple[str, ...] = ()
 
 
-def check_session_id(session_id: str) -> str:
+def check_session_id(session_id: str, field: str = "session_id") -> str:
     """The id, if it is one that URLs may carry. Raises ProblemError `invalid_field`."""
-    return _check_id(session_id, "session_id", _SESSION_ID, 128)
+    return _check_id(session_id, field, _SESSION_ID, 128)
 
 
 def _check_id(value: str, name: str, form: re.Pattern[str], longest: int) -> str:
@@ -120,6 +124,8 @@ async def serve(operation: Operation, gateway: Gateway, request: Request) -> ASG
     body = None
     if operation.body is not None:
         body = object_from(parse_object(await read_body(request, gateway.settings.max_body)), operation.body)
+    elif request.method not in ("GET", "HEAD") and (raw := await read_body(request, gateway.settings.max_body)).strip():
+        object_from(parse_object(raw), _Nothing)
     answer = await operation.handle(
         Call(
             gateway=gateway,

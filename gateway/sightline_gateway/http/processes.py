@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
-from sightline.errors import Draining, SightlineError
+from sightline.errors import Draining, ProcessNotFound, SightlineError
 from sightline.kernel import Kernel
-from sightline.process.kinds import COMMAND, descriptor_of, registration_of
+from sightline.process.kinds import COMMAND, SESSION_TURN, descriptor_of, registration_of
 from sightline.process.model import (
     Appended,
     AwaitOutput,
@@ -26,8 +26,9 @@ from sightline.process.model import (
     ProcessRecord,
     ProcessScope,
     ProcessStatus,
+    Registration,
 )
-from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation, matches
+from sightline_gateway.http.operations import APPLIED_THROUGH, Answer, Call, Operation, check_session_id, matches
 from sightline_gateway.http.sessions import SessionId
 from sightline_gateway.http.writing import while_wanted
 from sightline_gateway.problems import ProblemError
@@ -181,9 +182,8 @@ async def register(call: Call) -> Answer:
         disposition=UNSET if body.disposition is None else body.disposition,
         event_types=tuple(body.event_types),
     )
-    if not kernel.processes.runs(registration):
-        name = registration.input.get("name")
-        raise ProblemError("invalid_field", f"no {body.kind} {name!r} is registered here", field="input.name")
+    if body.process_id is None or not await _is_there(kernel, process_id):
+        await _check_new(kernel, registration)
     registered = await kernel.processes.start_process(registration, grants)
     headers = {"Location": f"/v1/processes/{registered.record.process_id}"}
     if body.session_id is not None:
@@ -200,10 +200,31 @@ def _check(call: Call, body: PostProcess) -> None:
         raise ProblemError(
             "forbidden", "a command is code on this machine; it is taken with --allow-commands only", field="kind"
         )
+    if body.kind == SESSION_TURN and isinstance(child := body.input.get("session_id"), str):
+        check_session_id(child, field="input.session_id")
     if body.session_id is None:
         for name in ("agent_frame_id", "descriptor"):
             if getattr(body, name) is not None:
                 raise ProblemError("invalid_field", f"{name} goes with session_id only", field=name)
+
+
+async def _is_there(kernel: Kernel, process_id: str) -> bool:
+    """Whether the id is taken. Who sends a registration again gets its answer again, whatever has changed since."""
+    try:
+        await kernel.processes.get(process_id)
+    except ProcessNotFound:
+        return False
+    return True
+
+
+async def _check_new(kernel: Kernel, registration: Registration) -> None:
+    """Whether there is who runs it, and whom it wakes. Raises ProblemError, SessionNotFound, SessionDeleted."""
+    if not kernel.processes.runs(registration):
+        name = registration.input.get("name")
+        raise ProblemError("invalid_field", f"no {registration.kind} {name!r} is registered here", field="input.name")
+    if registration.wake_target is not UNSET:
+        async with kernel.opened(registration.wake_target.session_id):
+            pass
 
 
 async def list_processes(call: Call) -> Answer:

@@ -17,7 +17,7 @@ __all__ = ["OPERATIONS"]
 
 TaskId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._~:@-]{1,200}(?!\n)$", min_length=1, max_length=200)]
 HandleId = Annotated[str, Meta(min_length=1, max_length=200)]
-HandleIds = Annotated[list[HandleId], Meta(max_length=1_000)]
+HandleIds = Annotated[list[HandleId], Meta(max_length=10_000)]
 Producer = Annotated[str, Meta(pattern=r"\S", min_length=1, max_length=256)]
 Words = Annotated[str, Meta(max_length=2_000)]
 

@@ -631,6 +631,15 @@ async def test_a_drain_waits_for_hidden_work_and_not_for_longer_than_it_may() ->
         assert world.kernel.tasks.running == 0
 
 
+async def test_all_are_ended_however_many_there_are() -> None:
+    async with running(None, limits=Limits(max_tasks=2_000)) as world:
+        tasks = world.kernel.tasks
+        await asyncio.gather(*(tasks.register("s", new(f"{number}")) for number in range(1_100)))
+        await tasks.validate("s", [f"{number}" for number in range(1_100)])
+        assert len(await tasks.cancel_all("s")) == 1_100
+        assert set((await states(world)).values()) == {"cancel_requested"}
+
+
 async def test_what_has_ended_is_readable_for_the_time_of_retention() -> None:
     async with running(Puppet(), limits=Limits(retention=100.0)) as world:
         await world.kernel.tasks.register("s", new())
@@ -707,11 +716,16 @@ async def test_what_background_work_may_have_changed_is_read_anew_once_it_is_wai
 
 async def test_a_flag_is_set_also_when_the_work_could_not_be_begun() -> None:
     async def agent(turn: Turn) -> None:
-        with pytest.raises(SessionNotFound):
-            await turn.tasks.spawn_hidden("x", asyncio.Event().wait, session_id="nobody")
+        if turn.input[0].content == "elsewhere":
+            with pytest.raises(SessionNotFound):
+                await turn.tasks.spawn_hidden("x", asyncio.Event().wait, session_id="nobody")
+        else:
+            with pytest.raises(StoreUnavailable):
+                await turn.tasks.spawn("x", lambda _: asyncio.Event().wait())
 
     async with running(agent) as world:
-        await world.send("go")
+        await world.send("elsewhere")
         assert not world.kernel.tasks.take_sync("s")
-        world.kernel.tasks.want_sync("s")
+        world.faults.fail_before("register_task")
+        await world.send("here")
         assert [world.kernel.tasks.take_sync("s") for _ in range(2)] == [True, False]

@@ -336,6 +336,30 @@ async def test_a_process_of_another_profile_or_of_a_strange_kind_stays_claimable
         assert [(record.process_id, record.attempts) for record in free] == [("a", 0), ("b", 0), ("c", 0)]
 
 
+@both_stores
+async def test_what_nobody_here_can_run_is_ended_when_that_is_wanted_or_its_owner_is_gone(
+    make: MakeStore, tmp_path: Path
+) -> None:
+    async with working(make, tmp_path) as place:
+        await register(place.store, "forgotten")
+        await register(place.store, "kind", kind="strange")
+        for name in ("bound", "unbegun"):
+            await register(place.store, name, disposition="owner_bound")
+        await hold(place.store, "gone", process_id="bound", now=place.now)
+        place.engines.unknown = {"forgotten", "bound", "unbegun"}
+        for name in ("forgotten", "kind"):
+            await ask_to_cancel(place.store, process_id=name)
+        place.clock.advance(31.0)
+        await place.look()
+        await place.idle()
+        assert isinstance(await place.end_of("bound"), AbandonedOutput)
+        assert await place.end_of("forgotten") == CancelledOutput(message="enough")
+        assert await place.end_of("kind") == CancelledOutput(message="enough")
+        free = await place.store.runnable_processes(now=place.now, limit=10)
+        assert [(record.process_id, record.attempts) for record in free] == [("unbegun", 0)]
+        assert place.engines.begun == []
+
+
 # Trouble
 
 

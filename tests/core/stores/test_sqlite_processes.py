@@ -13,7 +13,7 @@ import pytest
 from msgspec import UNSET
 
 from sightline.errors import ProcessTerminal
-from sightline.process.model import ProcessLease, ProcessScope, Provenance, SuccessOutput
+from sightline.process.model import AbandonedOutput, ProcessLease, ProcessScope, Provenance, SuccessOutput
 from sightline.stores.sqlite import SqliteStore
 from sightline.stores.sqlite.statements import MIGRATIONS, QUERIES
 from sightline.testing.conformance.process_steps import (
@@ -95,6 +95,8 @@ async def test_after_a_restart_an_owner_bound_process_is_abandoned_and_others_ar
     assert [record.process_id for record in found] == ["running", "waiting"]
     left = await store.abandon_process("running", found_by="you", now=NOW, then=ignored)
     assert left.record.status == "abandoned"
+    assert isinstance(left.record.output, AbandonedOutput)
+    assert left.record.output.expired_at_ms == NOW, "which is when its owner was found to be gone"
     await hold(store, "you", process_id="waiting")
     assert (await end(store, SuccessOutput(value=1), process_id="elsewhere")).record.status == "completed"
     await store.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sightline.errors import SessionNotFound, TaskConflict, TaskNotVisible, TooManyTasks
+from sightline.errors import StoreUnavailable, TaskConflict, TaskNotVisible, TooManyTasks
 from sightline.kernel import Limits
 from sightline.tasks.async_handles import CancelToken, HandleFailed
 from sightline.tasks.model import NewTask
@@ -122,9 +122,15 @@ async def test_nothing_is_cancelled_where_the_tasks_cannot_be_listed() -> None:
     async with running(Puppet()) as world:
         await world.kernel.tasks.begin_handle("s", "h", call)
         await settled()
-        with pytest.raises(SessionNotFound):
-            await world.kernel.tasks.cancel_unreferenced("nobody", [])
+        world.faults.fail_before("list_tasks")
+        with pytest.raises(StoreUnavailable):
+            await world.kernel.tasks.cancel_unreferenced("s", [])
+        await settled()
         assert world.kernel.tasks.live_handles("s") == ("h",)
+        cancelling = asyncio.create_task(world.kernel.tasks.cancel_unreferenced("s", []))
+        await world.clock.run_for(0.2)
+        await cancelling
+        assert world.kernel.tasks.live_handles("s") == ()
 
 
 async def test_a_live_id_is_taken_and_there_are_only_so_many() -> None:

@@ -18,6 +18,7 @@ from sightline.errors import (
 )
 from sightline.kernel import KernelStore
 from sightline.process.appending import MAX_PAYLOAD, signal
+from sightline.process.kinds import NOTED, SPAWNED
 from sightline.process.model import (
     CancelledOutput,
     ConstSelector,
@@ -42,6 +43,7 @@ from sightline.testing.conformance.process_steps import (
     everything_of,
     external,
     grant,
+    hold,
     log_of,
     offer_process,
     register,
@@ -226,6 +228,17 @@ async def only_who_does_the_work_tells_the_end(store: KernelStore) -> None:
     error = await refused(ProcessNotYours, end(store))
     assert error.process_id == "p"
     assert await log_of(store) == []
+
+
+async def only_the_worker_notes_what_it_did(store: KernelStore) -> None:
+    note = {"key": "do:pay", "value": "paid"}
+    await register(store, event_types=(NOTED, SPAWNED))
+    await refused(ProcessNotYours, append(store, "process.noted", note))
+    await refused(ProcessNotYours, append(store, "process.spawned", {"pid": 1}))
+    await append(store, "process.noted", note, lease=await hold(store))
+    await offer_process(store, external("elsewhere", event_types=(NOTED,)))
+    await append(store, "process.noted", note, process_id="elsewhere")
+    assert await log_of(store) == ["process.noted"]
 
 
 async def what_is_no_end_may_be_told_after_it(store: KernelStore) -> None:

@@ -13,8 +13,9 @@ from sightline.errors import (
     ProcessValueNotFound,
 )
 from sightline.kernel import KernelStore
-from sightline.process.attaching import MAX_INLINE, attachment_in
-from sightline.process.model import SuccessOutput
+from sightline.process.appending import MAX_PAYLOAD
+from sightline.process.attaching import MAX_INLINE, MAX_MESSAGE, attachment_in
+from sightline.process.model import CancelledOutput, FailureOutput, SuccessOutput
 from sightline.testing.conformance.process_steps import append, end, hold, register
 from sightline.testing.conformance.steps import refused
 
@@ -66,6 +67,42 @@ async def a_large_output_is_named_in_the_record_and_kept_once(store: KernelStore
     assert len(msgspec.json.encode(event)) + len(msgspec.json.encode(record)) < 5_000
     [listed] = (await store.list_processes(limit=9, after=None)).processes
     assert listed == record
+
+
+async def an_output_may_be_as_large_as_a_payload(store: KernelStore) -> None:
+    await register(store)
+    lease = await hold(store)
+    error = await refused(InvalidInput, end(store, SuccessOutput(value="x" * (MAX_PAYLOAD - 1)), lease=lease))
+    assert error.field == "payload/await_output/value"
+    largest = "x" * (MAX_PAYLOAD - 2)
+    record = (await end(store, SuccessOutput(value=largest), lease=lease)).record
+    assert isinstance(record.output, SuccessOutput)
+    attachment = attachment_in(record.output.value)
+    assert attachment is not None
+    assert attachment.size == MAX_PAYLOAD
+
+
+async def a_long_message_is_begun_in_the_record_and_kept_beside_it(store: KernelStore) -> None:
+    message = "no " * MAX_INLINE
+    for process_id, output in (
+        ("failed", FailureOutput(code="c", message=message)),
+        ("cancelled", CancelledOutput(message=message)),
+        ("raw", FailureOutput(code="c", message=message, raw=7)),
+    ):
+        await register(store, process_id)
+        lease = await hold(store, process_id=process_id)
+        record = (await end(store, output, process_id=process_id, lease=lease)).record
+        assert isinstance(record.output, FailureOutput | CancelledOutput)
+        assert record.output.message == f"{message[: MAX_MESSAGE - 1]}…"
+        [event] = await store.list_process_events(process_id, after=0, limit=9)
+        assert event.payload["await_output"] == msgspec.to_builtins(record.output)
+        attachment = attachment_in(record.output.raw)
+        if process_id == "raw":
+            assert record.output.raw == 7
+        else:
+            assert attachment is not None
+            assert msgspec.json.decode(await store.process_value(process_id, attachment.attachment_id)) == message
+        assert (await end(store, output, process_id=process_id)).replayed
 
 
 async def what_a_large_payload_means_is_found_before_it_is_put_aside(store: KernelStore) -> None:
