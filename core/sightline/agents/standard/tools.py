@@ -16,11 +16,11 @@ from typing import Any, overload
 import msgspec
 
 from sightline.agents.standard.model import ToolSpec
-from sightline.agents.standard.threads import in_thread
 from sightline.startup_errors import (
     ToolRefused,
 )
 from sightline.turn.agent import Turn
+from sightline.turn.threads import in_thread
 
 __all__ = ["Tool", "ToolFailed", "ToolRun", "checked", "tool"]
 
