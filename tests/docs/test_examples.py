@@ -17,13 +17,16 @@ import msgspec
 import pytest
 
 from sightline.agents.loading import load_agent
+from sightline.agents.standard import agent as standard
 from sightline.observation.activities import Activity, AssistantProseDelta
 from sightline.observation.fold import Fold
+from sightline.process.functions import FUNCTIONS
 from sightline.queue.materializing import InputMessage
 from sightline.testing.clock import ManualClock, settled
+from sightline.testing.models import ScriptedModel, calling, saying
 from sightline.turn.agent import Turn
 from sightline_gateway.problems import CODES
-from tests.core.worlds import running
+from tests.core.worlds import running, said
 from tests.docs.test_agent_examples import AGENTS
 from tests.repo.source import ROOT
 
@@ -44,6 +47,7 @@ def test_every_example_is_tested_here() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         "embedded",
         "my_agent",
+        "background_agent",
         "careful_agent",
         "standard_agent",  # in tests/gateway/test_standard_agent.py
         "watch",
@@ -115,6 +119,23 @@ async def test_the_careful_agent_run_twice_under_one_turn_id_orders_once(
     assert second.answer == "Attempt 2: an earlier attempt had ordered tea. Done."
     with closing(sqlite3.connect(database)) as orders:
         assert orders.execute("SELECT * FROM orders").fetchall() == [("t", "tea")]
+
+
+@pytest.mark.anyio
+async def test_the_agent_that_works_in_the_background_tells_of_the_backup_an_hour_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = ScriptedModel(calling(("start_backup", {"folder": "/home"})), saying("It runs."), saying("It is done."))
+    monkeypatch.setattr(standard, "_providers", lambda: model)
+    agent = example("background_agent").agent
+    async with running(agent, functions=FUNCTIONS) as world:
+        await world.send("Back up /home, please.")
+        await world.clock.run_for(3590)
+        [shown] = (await world.view()).processes
+        assert (shown["label"], shown["progress"]) == ("backup", {"percent": 75})
+        await world.clock.run_for(20)
+        answers = [content for role, content in await said(world) if role == "assistant"]
+        assert answers == ["It runs.", "It is done."]
 
 
 async def no_history(newest: int) -> tuple[()]:

@@ -131,6 +131,11 @@ def test_the_readmes_agent_is_the_example() -> None:
     assert block == code
 
 
+def test_the_agent_that_works_in_the_background_is_the_example() -> None:
+    _, _, code = text(DOCS / "examples" / "background_agent.py").partition("from __future__ import annotations\n\n")
+    assert f"```python\n{code}```" in text(DOCS / "standard-agent.md")
+
+
 @each_page
 def test_every_command_line_is_understood(page: Path) -> None:
     for line in re.findall(r"^[^#\n]*?(?<![\w.])sightline (\w.*)$", fenced(page, "sh", "console"), re.MULTILINE):

@@ -43,6 +43,7 @@ from sightline.process.model import (
 from sightline.process.rules import SIGNAL
 
 __all__ = [
+    "FUNCTIONS",
     "FunctionEngine",
     "Functions",
     "ProcessError",
@@ -95,9 +96,10 @@ class Functions:
         return self._by_name.get(name) if isinstance(name, str) else None
 
 
-_functions = Functions()
+FUNCTIONS = Functions()
+"""Those of this program."""
 
-process = _functions.process
+process = FUNCTIONS.process
 """Register a function for every worker of this program: see `Functions.process`."""
 
 
@@ -244,7 +246,7 @@ class RunningProcess:
 class FunctionEngine:
     """See `sightline.process.engine.Engine`. Runs the functions that were registered in this program."""
 
-    def __init__(self, functions: Functions = _functions) -> None:
+    def __init__(self, functions: Functions = FUNCTIONS) -> None:
         self._functions = functions
 
     def knows(self, record: ProcessRecord) -> bool:

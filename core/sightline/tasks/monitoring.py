@@ -24,6 +24,7 @@ from sightline.tasks.model import TASK_ID_LENGTH
 from sightline.tasks.rules import MONITOR_PREFIX, bounded
 
 __all__ = [
+    "MAX_TIMEOUT_MS",
     "RING",
     "MonitorRecord",
     "MonitorSpec",

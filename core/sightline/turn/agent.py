@@ -32,7 +32,7 @@ from sightline.observation.activities import (
     UsageReported,
 )
 from sightline.process.kinds import FUNCTION
-from sightline.process.model import AwaitOutput, Disposition, EventType
+from sightline.process.model import AwaitOutput, Disposition, EventType, HandleSummary
 from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Role, Usage, UsageFigures
 from sightline.session.rules import add_usage
@@ -96,6 +96,8 @@ class Processes(Protocol):
     async def cancel(self, process_id: str, reason: str) -> None: ...
 
     async def end_of(self, process_id: str) -> AwaitOutput: ...
+
+    async def seen(self, *, live: bool) -> tuple[HandleSummary, ...]: ...
 
 
 class Agent(Protocol):
@@ -388,6 +390,13 @@ class Turn:
             raise AgentError("there is nobody to keep processes")
         self.flush()
         return await self._processes.end_of(process_id)
+
+    async def processes(self, *, live: bool = True) -> tuple[HandleSummary, ...]:
+        """The processes that the session sees, by process id; with `live`, those that have not ended. Raises
+        StoreUnavailable.
+        """
+        self._refuse_when_over()
+        return () if self._processes is None else await self._processes.seen(live=live)
 
     async def idempotent(self, key: str, fn: Callable[[], Any]) -> Any:
         """Do something to the world, once in this turn however often it is run: what `fn` comes to, or what it came to

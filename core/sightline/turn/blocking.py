@@ -20,10 +20,11 @@ from msgspec import UNSET, UnsetType
 
 from sightline.clock import Clock
 from sightline.process.kinds import FUNCTION
-from sightline.process.model import AwaitOutput, Disposition, EventType
+from sightline.process.model import AwaitOutput, Disposition, EventType, HandleSummary
 from sightline.queue.materializing import InputMessage, TurnCause
 from sightline.session.model import Message, Policy, Role, UsageFigures
 from sightline.turn.agent import Turn, TurnOver, check_text
+from sightline.turn.blocking_tasks import BlockingTasks
 from sightline.turn.composing import NewFrame
 
 __all__ = ["BlockingTurn"]
@@ -175,6 +176,15 @@ class BlockingTurn:
     def end_of(self, process_id: str) -> AwaitOutput:
         """See `Turn.end_of`. The thread waits with the turn."""
         return self.wait_for(lambda: self._turn.end_of(process_id))
+
+    def processes(self, *, live: bool = True) -> tuple[HandleSummary, ...]:
+        """See `Turn.processes`."""
+        return self.wait_for(lambda: self._turn.processes(live=live))
+
+    @property
+    def tasks(self) -> BlockingTasks:
+        """See `Turn.tasks`. Work that is begun has a thread of its own, unless it is a coroutine function."""
+        return BlockingTasks(self._turn.tasks, self.clock, self.wait_for)
 
     def idempotent(self, key: str, fn: Callable[[], Any]) -> Any:
         """See `Turn.idempotent`; `fn` is called here, in this thread."""

@@ -23,6 +23,7 @@ from sightline.process.kinds import descriptor_of, registration_of
 from sightline.process.model import (
     Appended,
     AwaitOutput,
+    HandleSummary,
     NewGrant,
     PendingWake,
     ProcessScope,
@@ -238,6 +239,9 @@ class TurnProcesses:
 
     async def end_of(self, process_id: str) -> AwaitOutput:
         return await self._aside(self._persistently(lambda: self._host.whenever(process_id)))
+
+    async def seen(self, *, live: bool) -> tuple[HandleSummary, ...]:
+        return await self._persistently(lambda: self._host.handles_of(self._claim.session_id, live=live))
 
     async def _persistently(self, work: Callable[[], Awaitable[_T]]) -> _T:
         where = f"session {self._claim.session_id}: a process of turn {self._claim.turn_id}"

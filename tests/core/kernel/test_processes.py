@@ -188,6 +188,25 @@ async def test_a_function_that_blocks_may_wait_for_a_process() -> None:
         assert outputs == [SuccessOutput(value=7)]
 
 
+async def test_a_turn_lists_what_its_session_sees() -> None:
+    work, seen = Work(), list[list[tuple[str, str]]]()
+
+    def agent(turn: BlockingTurn) -> None:
+        first = turn.start_process("work", {"n": 1}, label="first")
+        turn.cancel_process(first)
+        turn.end_of(first)
+        turn.start_process("work", {"n": 2})
+        for live in (True, False):
+            seen.append([(each.label, each.status) for each in turn.processes(live=live)])
+
+    async with running(as_agent(agent), functions=work.functions) as world:
+        await world.kernel.processes.start_process(function_registration("elsewhere", "work", {"n": 3}))
+        written = await world.send("go")
+        async with asyncio.timeout(20):
+            await world.kernel.wait_for_batch("s", written.batch.batch_id, 60.0)
+        assert seen == [[("work", "running")], [("first", "cancelled"), ("work", "running")]]
+
+
 # Cancelling
 
 

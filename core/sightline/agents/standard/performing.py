@@ -23,7 +23,7 @@ from sightline.agents.standard.history import conversation
 from sightline.agents.standard.model import ModelClient, ModelRequest, ToolSpec
 from sightline.agents.standard.notebook import Notebook, Place, Summary
 from sightline.agents.standard.settings import Settings
-from sightline.agents.standard.tools import Tool, ToolFailed
+from sightline.agents.standard.tools import CALL_KEY, Tool, ToolFailed
 from sightline.errors import AttachmentNotFound, LeaseLost, StoreUnavailable
 from sightline.observation.activities import ErrorReported
 from sightline.queue.materializing import InputMessage
@@ -317,13 +317,15 @@ class Performance:
 
     async def _call(self, call: ToolCallPart, effect_id: int) -> ToolResultPart:
         """The call's result. Whatever the tool does is one; only the turn's own end is not."""
+        key = f"{effect_id}-{call.call_id}"
+        CALL_KEY.set(key)  # it has a task of its own, and with it a context
 
         async def run() -> Any:
             tool = self._tools.get(call.name)
             if tool is None:
                 raise ToolFailed(f"there is no tool {call.name}; there are: {', '.join(self._tools) or 'none'}")
             if tool.approval:
-                await self._approve(call, effect_id)
+                await self._approve(call, key)
             output = await tool.run(self._turn, call.args)
             size = len(msgspec.json.encode(output))
             if size > _MOST_OUTPUT:
@@ -341,14 +343,14 @@ class Performance:
             return ToolResultPart(call_id=call.call_id, name=call.name, output=told, failed=True)
         return ToolResultPart(call_id=call.call_id, name=call.name, output=shown)
 
-    async def _approve(self, call: ToolCallPart, effect_id: int) -> None:
+    async def _approve(self, call: ToolCallPart, key: str) -> None:
         """Returns once somebody allows it. Raises ToolFailed when somebody does not."""
         args = msgspec.json.encode(call.args).decode()
         answer = await self._turn.ask(
             f"May {call.name} be called with {args}?",
             kind="approval",
             options=[_ALLOW, _DENY],
-            key=f"approval-{effect_id}-{call.call_id}",
+            key=f"approval-{key}",
         )
         if answer != _ALLOW:
             raise ToolFailed("the call was not allowed")

@@ -24,7 +24,6 @@ from sightline.agents.standard.model import (
     Text,
     Used,
 )
-from sightline.agents.standard.threads import in_thread
 from sightline.session.model import UsageFigures
 from sightline.startup_errors import (
     ExtraMissing,
@@ -41,6 +40,7 @@ from sightline.turn.conversation import (
     ToolMessage,
     UserMessage,
 )
+from sightline.turn.threads import in_thread
 
 try:
     import httpx2

@@ -11,21 +11,37 @@ import inspect
 import re
 import typing
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, overload
+from contextvars import ContextVar
+from typing import Any, TypeVar, overload
 
 import msgspec
 
 from sightline.agents.standard.model import ToolSpec
-from sightline.agents.standard.threads import in_thread
 from sightline.startup_errors import (
     ToolRefused,
 )
 from sightline.turn.agent import Turn
+from sightline.turn.threads import in_thread
 
-__all__ = ["Tool", "ToolFailed", "ToolRun", "checked", "tool"]
+__all__ = [
+    "CALL_KEY",
+    "Tool",
+    "ToolFailed",
+    "ToolRun",
+    "arguments_of",
+    "check_arguments",
+    "checked",
+    "schema_of",
+    "tool",
+]
+
+_A = TypeVar("_A", bound=msgspec.Struct)
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What all providers take."""
+
+CALL_KEY: ContextVar[str] = ContextVar("call_key")
+"""Within a call: what tells it from the other calls of its turn, in every attempt at it."""
 
 ToolRun = Callable[[Turn, Any], Awaitable[Any]]
 """Runs one call: (turn, arguments as the model gave them) → output. Raises ToolFailed with words for the model."""
@@ -95,12 +111,13 @@ def tool(
 
     def make(function: Callable[..., Any]) -> Tool:
         called = name or str(getattr(function, "__name__", ""))
-        takes_turn, arguments = _arguments(called, function)
+        takes_turn = _takes_turn(called, function)
+        arguments = arguments_of(called, function, given=int(takes_turn))
         about = description if description is not None else inspect.getdoc(function) or ""
         return Tool(
             called,
             about,
-            _described(called, arguments),
+            schema_of(called, arguments),
             _runner(function, arguments, takes_turn),
             approval=approval,
             function=function,
@@ -119,18 +136,14 @@ def checked(tools: Iterable[Tool | Callable[..., Any]]) -> tuple[Tool, ...]:
     return made
 
 
-def _arguments(name: str, function: Callable[..., Any]) -> tuple[bool, type[msgspec.Struct]]:
-    """Whether it takes the turn, and the struct that its arguments are."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-        hints = typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError, ValueError) as error:
-        raise ToolRefused(name, _line(error)) from error
-    takes_turn = bool(parameters) and hints.get(parameters[0].name) is Turn
-    if takes_turn and not inspect.iscoroutinefunction(function):
-        raise ToolRefused(name, "it takes the turn, which is no thing for another thread: it has to be async")
+def arguments_of(name: str, function: Callable[..., Any], *, given: int) -> type[msgspec.Struct]:
+    """The struct that the arguments of the function are, but the first `given`, which are not the model's to give.
+
+    Raises ToolRefused, by that name, for what no model could give.
+    """
+    parameters, hints = _signature(name, function)
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
-    for parameter in parameters[takes_turn:]:
+    for parameter in parameters[given:]:
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise ToolRefused(name, f"a model cannot fill its parameter {parameter}: it gives arguments by name")
         if parameter.name not in hints:
@@ -142,12 +155,37 @@ def _arguments(name: str, function: Callable[..., Any]) -> tuple[bool, type[msgs
             else (parameter.name, hint, parameter.default)
         )
     try:
-        return takes_turn, msgspec.defstruct("arguments", fields, forbid_unknown_fields=True, kw_only=True)
+        return msgspec.defstruct("arguments", fields, forbid_unknown_fields=True, kw_only=True)
     except (TypeError, ValueError) as error:
         raise ToolRefused(name, _line(error)) from error
 
 
-def _described(name: str, arguments: type[msgspec.Struct]) -> dict[str, Any]:
+def check_arguments(args: Any, arguments: type[_A]) -> _A:
+    """The arguments as the hints have them. Raises ToolFailed for those that do not fit."""
+    try:
+        return msgspec.convert(args, arguments, str_keys=True)
+    except msgspec.ValidationError as error:
+        raise ToolFailed(f"the arguments do not fit: {error}") from error
+
+
+def _takes_turn(name: str, function: Callable[..., Any]) -> bool:
+    parameters, hints = _signature(name, function)
+    if not parameters or hints.get(parameters[0].name) is not Turn:
+        return False
+    if not inspect.iscoroutinefunction(function):
+        raise ToolRefused(name, "it takes the turn, which is no thing for another thread: it has to be async")
+    return True
+
+
+def _signature(name: str, function: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, Any]]:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+        return parameters, typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, ValueError) as error:
+        raise ToolRefused(name, _line(error)) from error
+
+
+def schema_of(name: str, arguments: type[msgspec.Struct]) -> dict[str, Any]:
     """The arguments' JSON schema, the object itself at the top."""
     try:
         schema = msgspec.json.schema(arguments)
@@ -179,10 +217,7 @@ def _runner(function: Callable[..., Any], arguments: type[msgspec.Struct], takes
     waits = inspect.iscoroutinefunction(function)
 
     async def run(turn: Turn, args: Any) -> Any:
-        try:
-            fitting = msgspec.convert(args, arguments, str_keys=True)
-        except msgspec.ValidationError as error:
-            raise ToolFailed(f"the arguments do not fit: {error}") from error
+        fitting = check_arguments(args, arguments)
         named = {name: getattr(fitting, name) for name in arguments.__struct_fields__}
         if not waits:
             return await in_thread(f"tool {function.__name__}", lambda: function(**named))
