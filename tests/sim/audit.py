@@ -10,7 +10,9 @@ from msgspec import UNSET
 
 from sightline.observation.model import Observation, SessionState
 from sightline.queue.model import BatchState, CommandPayload
-from tests.sim import laws_of_processes
+from sightline.tasks.model import TasksLost
+from sightline.tasks.telling import TaskReader
+from tests.sim import laws_of_processes, laws_of_tasks
 from tests.sim.laws_of_writing import texts_of
 from tests.sim.ledger import Book, Law, Violation, Work
 from tests.sim.loop import until
@@ -46,6 +48,8 @@ async def audit(world: World) -> None:
         if state.requests:
             raise Violation(Law.ASKED, f"{book.session_id} is at its end, and asks {state.requests}")
         _check_history(book)
+        listed = await _in_store(world, world.shared.store.list_tasks(book.session_id, live=False, limit=_ALL))
+        laws_of_tasks.are_these(ledger, book.session_id, listed, live=False)
     await _audit_processes(world)
     for session_id, turn_id in ledger.journaled:
         if session_id in ledger.books and (left := await journal_of(world, session_id, turn_id)):
@@ -118,17 +122,21 @@ async def audit_views(world: World) -> None:
     touched = [
         (life, book) for life in world.living for book in world.ledger.books.values() if life.name in book.in_touch
     ]
-    await asyncio.sleep(_NEWS if world.plan.processes else _MENDING)
+    await asyncio.sleep(_NEWS if world.plan.processes or world.plan.has_tasks else _MENDING)
     for life in world.living:
         for watcher in life.watchers:
             if watcher.compare() is not None:
                 world.ledger.count("watched to the end")
+        for session_id, reader in life.readers:
+            await _hold_to_one_session(world, session_id, reader)
     for life, book in touched:
         view = await life.run(life.kernel.observe(book.session_id))
         _compare(book, view)
         world.ledger.count("view compared")
         if world.plan.processes and life.name in book.knows_jobs:
             _compare_jobs(world, book, view)
+        if world.plan.has_tasks and life.name in book.knows_chores:
+            _compare_tasks(world, book, view)
 
 
 def _compare(book: Book, view: Observation) -> None:
@@ -153,3 +161,32 @@ def _compare_jobs(world: World, book: Book, view: Observation) -> None:
     if shown != known:
         raise Violation(Law.FOLD, f"{book.session_id} is shown to see {shown}, and sees {known}")
     world.ledger.count("view of processes compared")
+
+
+def _compare_tasks(world: World, book: Book, view: Observation) -> None:
+    shown = [
+        (
+            book.session_id,
+            task["task_id"],
+            task["state"],
+            task.get("progress", UNSET),
+            task.get("cancel_reason", UNSET),
+            UNSET,
+        )
+        for task in view.tasks
+    ]
+    known = world.ledger.chores.live(book.session_id)
+    if sorted(shown, key=str) != known:
+        raise Violation(Law.FOLD, f"{book.session_id} is shown to have the tasks {shown}, and has {known}")
+    world.ledger.count("view of tasks compared")
+
+
+async def _hold_to_one_session(world: World, session_id: str, reader: TaskReader) -> None:
+    """Whoever reads what happens to the tasks of one session has heard of no other's."""
+    reader.close()
+    async for event in reader:
+        if isinstance(event, TasksLost):
+            continue
+        if event.session_id != session_id:
+            raise Violation(Law.OWNS, f"a reader of the tasks of {session_id} is told of {event}")
+        world.ledger.count("heard of a task")

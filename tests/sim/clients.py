@@ -30,7 +30,8 @@ from sightline.queue.model import (
     TurnInput,
     TurnInputPayload,
 )
-from tests.sim import laws_of_leases
+from sightline.tasks.model import Ending, NewTask, Progress, TaskAttempt, TaskChange, TaskFilter, Unfolding
+from tests.sim import laws_of_leases, laws_of_tasks
 from tests.sim.effects import delay_of
 from tests.sim.ledger import Law, Violation
 from tests.sim.lives import Gone
@@ -38,6 +39,7 @@ from tests.sim.loop import EPOCH_MS
 from tests.sim.plan import (
     Await,
     AwaitProcess,
+    BeginTask,
     CancelBatch,
     CancelFrom,
     CancelKey,
@@ -48,7 +50,10 @@ from tests.sim.plan import (
     ClientPlan,
     Command,
     Delete,
+    ForgetTask,
     HandOver,
+    HandTask,
+    HearTasks,
     Pause,
     Post,
     ProcessPlan,
@@ -56,7 +61,9 @@ from tests.sim.plan import (
     SignalProcess,
     Start,
     Step,
+    StopTask,
     Sweep,
+    TaskStands,
     Wait,
     Watch,
 )
@@ -127,6 +134,8 @@ class Client:
                 process_id = self._world.started.get(of)
                 if process_id is not None:
                     await self._touch_process(step, process_id)
+            case BeginTask() | TaskStands() | StopTask() | ForgetTask() | HandTask() | HearTasks():
+                await self._touch_task(step)
             case CancelBatch(of=of) | CancelFrom(of=of) | CancelTurn(of=of) | Wait(of=of):
                 sent = self._world.sent.get(of)
                 if sent is not None and sent.batch_id is not None:
@@ -182,6 +191,32 @@ class Client:
                 output = await self._ask(lambda kernel: kernel.processes.end_of(process_id, seconds))
                 if output is not None:
                     laws_of_leases.awaited(self._world.ledger, process_id, output)
+
+    async def _touch_task(self, step: BeginTask | TaskStands | StopTask | ForgetTask | HandTask | HearTasks) -> None:
+        """Do something about a task, whether it is there or not."""
+        session_id = f"s{step.session}"
+        match step:
+            case BeginTask(of=of, key=key, ends=ends):
+                new = NewTask(task_id=of, producer=self.name, attempt=TaskAttempt(idempotency_key=key))
+                callback = _ended if ends else None
+                record = await self._ask(lambda kernel: kernel.tasks.register(session_id, new, cancel=callback))
+                if record is not None:
+                    laws_of_tasks.acknowledged(self._world.ledger, record)
+            case TaskStands(of=of, how=how):
+                change = _CHANGES[how]
+                await self._ask(lambda kernel: kernel.tasks.change(session_id, of, change))
+            case StopTask(of=of):
+                await self._ask(lambda kernel: kernel.tasks.cancel(session_id, of, self.name))
+            case ForgetTask(of=of):
+                await self._ask(lambda kernel: kernel.tasks.unregister(session_id, of))
+            case HandTask(of=of, to=to):
+                # Not again: who does not know whether it was handed over would be told that it is not there.
+                await self._ask(lambda kernel: kernel.tasks.transfer(session_id, f"s{to}", (of,)), again=False)
+            case HearTasks():
+                life = self._world.slots[self._at].life
+                if life is not None and not life.stopping:
+                    reader = life.kernel.tasks.events(TaskFilter(session_id=session_id))
+                    life.readers.append((session_id, reader))
 
     def _sent(self, step: Post | Command) -> Sent:
         """The same request however often it is made: its content is settled when it is first sent."""
@@ -287,6 +322,20 @@ class Client:
     async def _think(self) -> None:
         self._count += 1
         await asyncio.sleep(0.001 + 0.02 * delay_of(self._world.plan.seed, self.name, self._count))
+
+
+_CHANGES: dict[str, TaskChange] = {
+    "running": Unfolding("running"),
+    "waiting": Unfolding("waiting"),
+    "says": Progress("half of it"),
+    "completed": Ending(state="completed", summary="all of it"),
+    "failed": Ending(state="failed", summary="as planned"),
+    "cancelled": Ending(state="cancelled", summary="given up"),
+}
+
+
+async def _ended() -> None:
+    """Whoever does a task has stopped."""
 
 
 def _command_of(command: Command) -> SessionCommand:

@@ -50,7 +50,8 @@ Plant = Callable[[], AbstractContextManager[Any]]
 
 @dataclass(frozen=True)
 class Defect:
-    """`within`: the number of seeds by which it has to be caught. `of_processes`: only in worlds that have some.
+    """`within`: the number of seeds by which it has to be caught. `of_processes`, `of_tasks`: only in worlds that have
+    some.
     `begin`: the seed to begin with, where those before it are known to be too quiet.
     """
 
@@ -58,6 +59,7 @@ class Defect:
     breaks: frozenset[Law]
     within: int
     of_processes: bool
+    of_tasks: bool
     begin: int
     plant: Plant
 
@@ -65,11 +67,13 @@ class Defect:
 DEFECTS: list[Defect] = []
 
 
-def defect(*breaks: Law, within: int, of_processes: bool = False, begin: int = 0) -> Callable[[Plant], Plant]:
+def defect(
+    *breaks: Law, within: int, of_processes: bool = False, of_tasks: bool = False, begin: int = 0
+) -> Callable[[Plant], Plant]:
     """Keep what is planted in the list."""
 
     def keep(plant: Plant) -> Plant:
-        DEFECTS.append(Defect(plant.__name__, frozenset(breaks), within, of_processes, begin, plant))
+        DEFECTS.append(Defect(plant.__name__, frozenset(breaks), within, of_processes, of_tasks, begin, plant))
         return plant
 
     return keep

@@ -32,10 +32,8 @@ from sightline.process.worker import ProcessWorker
 from sightline.stores.memory import granting, processes, sessions, waking
 from sightline.stores.memory.processes import Process, Processes
 from sightline.stores.memory.state import State
-from tests.sim.defects import DEFECTS, all_of, defect
+from tests.sim.defects import all_of, defect
 from tests.sim.ledger import Law
-
-__all__ = ["ALL_DEFECTS"]
 
 # Who may write
 
@@ -290,7 +288,3 @@ def the_end_of_a_process_is_not_told() -> AbstractContextManager[Any]:
             real(self, appended)
 
     return patch.object(ProcessNews, "logged", logged)
-
-
-ALL_DEFECTS = (*DEFECTS,)
-"""Those of `defects`, and these."""

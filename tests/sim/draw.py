@@ -16,6 +16,7 @@ from random import Random
 from msgspec import structs
 
 from tests.sim.draw_processes import KINDS, one_of, with_processes
+from tests.sim.draw_tasks import with_tasks
 from tests.sim.plan import (
     CancelBatch,
     CancelFrom,
@@ -96,7 +97,8 @@ def draw(seed: int) -> Plan:
     )
     plan = _with_requests(Random(f"requests {seed}"), plan, calm=calm)
     plan = _with_limits(Random(f"limits {seed}"), plan)
-    return with_processes(Random(f"processes {seed}"), plan, calm=calm)
+    plan = with_processes(Random(f"processes {seed}"), plan, calm=calm)
+    return with_tasks(Random(f"tasks {seed}"), plan, calm=calm)
 
 
 def _with_limits(chance: Random, plan: Plan) -> Plan:

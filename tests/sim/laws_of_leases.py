@@ -16,8 +16,8 @@ from sightline.process.model import (
     ProcessLease,
 )
 from tests.sim.jobs import SIGNAL, Job, Tenure
-from tests.sim.laws_of_processes import must_be, written
-from tests.sim.ledger import Calm, Came, Law, Ledger, Violation
+from tests.sim.laws_of_processes import written
+from tests.sim.ledger import Calm, Came, Law, Ledger, Violation, must_be
 
 __all__ = [
     "abandoned",

@@ -38,7 +38,7 @@ from sightline.process.model import (
 from sightline.process.rules import SESSION_DELETED
 from tests.sim import laws_of_wakes
 from tests.sim.jobs import CANCEL, ENDS, SIGNAL, Entry, Job, shown_of
-from tests.sim.ledger import Came, Law, Ledger, Violation
+from tests.sim.ledger import Came, Law, Ledger, Violation, must_be
 
 __all__ = [
     "appended",
@@ -46,7 +46,6 @@ __all__ = [
     "events_listed",
     "granted",
     "holders_read",
-    "must_be",
     "process_read",
     "registered",
     "revoked",
@@ -55,12 +54,6 @@ __all__ = [
     "transferred",
     "written",
 ]
-
-
-def must_be(came: Came, error: type[Exception] | tuple[type[Exception], ...], law: Law, what: str) -> None:
-    """It has to have been refused, and so."""
-    if not isinstance(came.error, error):
-        raise Violation(law, f"{what}: {came.error or came.result!r}")
 
 
 def as_known(job: Job, record: ProcessRecord) -> None:

@@ -13,6 +13,7 @@ from sightline.errors import BatchNotFound, ClaimExpired, LeaseLost, SessionDele
 from sightline.observation.model import SessionState
 from sightline.queue.model import Batch, BatchState, NothingClaimed
 from sightline.session.model import Message, MessagePage
+from tests.sim import laws_of_tasks
 from tests.sim.jobs import shown_of
 from tests.sim.ledger import Book, Came, Law, Ledger, Violation, Work
 
@@ -134,6 +135,7 @@ def loaded(ledger: Ledger, came: Came, session_id: str, newest: int) -> None:
     seen = ledger.jobs.seen_by(session_id)
     if [shown_of(summary) for summary in state.processes] != seen:
         raise Violation(Law.READS, f"{session_id} sees {seen}, and is read as seeing {state.processes}")
+    laws_of_tasks.are_these(ledger, session_id, state.tasks, live=True)
     asked = [question.request for question in book.questions.values() if question.answer is None]
     if list(state.requests) != asked:
         raise Violation(Law.ASKED, f"the requests of {session_id} are {asked}, and are read as {state.requests}")

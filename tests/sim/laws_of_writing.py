@@ -25,7 +25,7 @@ from sightline.queue.model import (
 from sightline.session.model import LaneBusy, SessionLease
 from sightline.turn.commit import CommitResult, TurnCommit
 from sightline.turn.rules import gave_up
-from tests.sim import laws_of_processes, laws_of_requests
+from tests.sim import laws_of_processes, laws_of_requests, laws_of_tasks
 from tests.sim.ledger import Book, Came, Law, Ledger, Stamp, Violation, Work
 
 __all__ = [
@@ -222,6 +222,7 @@ def deleted(ledger: Ledger, came: Came, session_id: str, now: int) -> None:
     if came.error is not None:
         raise Violation(Law.EXPECTED, f"{session_id} could not be deleted: {came.error!r}")
     laws_of_processes.session_ended(ledger, came, session_id)
+    laws_of_tasks.session_ended(ledger, session_id)
     del ledger.books[session_id]
     ledger.deleted.add(session_id)
     ledger.count("deleted")

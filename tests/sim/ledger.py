@@ -16,6 +16,7 @@ from typing import Any
 from sightline.queue.model import Batch, BatchState, Claim, Draft
 from sightline.session.model import Message, Request, SessionLease, Tools
 from sightline.turn.commit import CommitResult, TurnCommit
+from tests.sim.chores import Chores
 from tests.sim.jobs import Jobs
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Stamp",
     "Violation",
     "Work",
+    "must_be",
 ]
 
 
@@ -174,7 +176,7 @@ class Stamp:
 class Book:
     """One session. `history` keeps the messages that a reset took out of `messages`. `free_at`: when the last claim was
     settled, in virtual seconds. `in_touch`: the lives that have read the session, and since when nobody else wrote;
-    `knows_jobs`: the same for the processes that it sees.
+    `knows_jobs`, `knows_chores`: the same for the processes that it sees, and for its tasks.
     """
 
     session_id: str
@@ -193,6 +195,7 @@ class Book:
     free_at: float = 0.0
     in_touch: set[str] = field(default_factory=set)
     knows_jobs: set[str] = field(default_factory=set)
+    knows_chores: set[str] = field(default_factory=set)
 
     def open_works(self) -> Iterator[Work]:
         """By sequence, as they came."""
@@ -220,6 +223,12 @@ class Came:
     handing_back: bool = False
 
 
+def must_be(came: Came, error: type[Exception] | tuple[type[Exception], ...], law: Law, what: str) -> None:
+    """It has to have been refused, and so."""
+    if not isinstance(came.error, error):
+        raise Violation(law, f"{what}: {came.error or came.result!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class Calm:
     """What laws about time have to know of the world: since when nothing has gone wrong, which lives were not disturbed
@@ -243,6 +252,7 @@ class Ledger:
 
     books: dict[str, Book] = field(default_factory=dict)
     jobs: Jobs = field(default_factory=Jobs)
+    chores: Chores = field(default_factory=Chores)
     deleted: set[str] = field(default_factory=set)
     sequence: int = 0
     counts: dict[str, int] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sightline.errors import StoreUnavailable
 from sightline.kernel import Kernel, Limits
 from sightline.stores.replay_memory import MemoryReplayStore
+from sightline.tasks.telling import TaskReader
 from sightline.testing.ids import CountingIds
 from tests.sim.effects import FaultPlan, store_for
 from tests.sim.ledger import Law, Violation
@@ -73,6 +74,7 @@ class Life:
         self.starting: asyncio.Task[None] | None = None
         self.hands_back_at = math.inf
         self.watchers: list[Watcher] = []
+        self.readers: list[tuple[str, TaskReader]] = []
         plan, world = slot.plan, slot.world
         self.clock = SimClock(world.loop, offset_ms=plan.offset_ms + slot.stepped_ms, rate=plan.rate)
         self.kernel = Kernel(

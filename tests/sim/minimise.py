@@ -16,13 +16,17 @@ from msgspec import structs
 from tests.sim.plan import (
     Await,
     AwaitProcess,
+    BeginTask,
     CancelProcess,
     CancelRunning,
     ClientPlan,
     Command,
     Delete,
     Event,
+    ForgetTask,
     HandOver,
+    HandTask,
+    HearTasks,
     Outage,
     Plan,
     Post,
@@ -30,6 +34,8 @@ from tests.sim.plan import (
     SignalProcess,
     Start,
     Step,
+    StopTask,
+    TaskStands,
     Watch,
     WorkerPlan,
 )
@@ -37,6 +43,11 @@ from tests.sim.plan import (
 __all__ = ["minimised"]
 
 _T = TypeVar("_T")
+
+_OF_A_SESSION = (
+    *(Post, Command, CancelRunning, Delete, Watch, HandOver),
+    *(BeginTask, TaskStands, StopTask, ForgetTask, HandTask, HearTasks),
+)
 
 
 def minimised(plan: Plan, breaks: Callable[[Plan], bool], *, budget: int = 1_500) -> Plan:
@@ -191,7 +202,9 @@ def _with_fewer_sessions(plan: Plan) -> Plan:
     last = plan.sessions - 1
 
     def moved(step: Step) -> Step:
-        if isinstance(step, Post | Command | CancelRunning | Delete | Watch | HandOver) and step.session == last:
+        if isinstance(step, HandTask) and step.to == last:
+            step = structs.replace(step, to=0)
+        if isinstance(step, _OF_A_SESSION) and step.session == last:
             return structs.replace(step, session=0)
         return step
 

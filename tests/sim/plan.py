@@ -22,6 +22,7 @@ __all__ = [
     "Act",
     "Await",
     "AwaitProcess",
+    "BeginTask",
     "CancelBatch",
     "CancelFrom",
     "CancelKey",
@@ -37,8 +38,11 @@ __all__ = [
     "Event",
     "Fault",
     "FaultKind",
+    "ForgetTask",
     "HandOver",
+    "HandTask",
     "Hear",
+    "HearTasks",
     "Nap",
     "Outage",
     "Pause",
@@ -52,7 +56,9 @@ __all__ = [
     "Step",
     "StepClock",
     "Stop",
+    "StopTask",
     "Sweep",
+    "TaskStands",
     "Toil",
     "Wait",
     "Wake",
@@ -205,6 +211,51 @@ class AwaitProcess(Struct, frozen=True, tag="await_process"):
     seconds: float
 
 
+class BeginTask(Struct, frozen=True, kw_only=True, tag="begin_task"):
+    """List the task `of`, which somebody else does, once under that key. `ends`: it has a callback that ends it, in the
+    memory of whoever is asked.
+    """
+
+    of: str
+    session: int
+    key: str
+    ends: bool = False
+
+
+class TaskStands(Struct, frozen=True, tag="task_stands"):
+    """Say how that session's task stands."""
+
+    of: str
+    session: int
+    how: Literal["running", "waiting", "says", "completed", "failed", "cancelled"]
+
+
+class StopTask(Struct, frozen=True, tag="stop_task"):
+    """End that session's task, or ask for its end."""
+
+    of: str
+    session: int
+
+
+class ForgetTask(Struct, frozen=True, tag="forget_task"):
+    of: str
+    session: int
+
+
+class HandTask(Struct, frozen=True, tag="hand_task"):
+    """Hand that session's task to another one."""
+
+    of: str
+    session: int
+    to: int
+
+
+class HearTasks(Struct, frozen=True, tag="hear_tasks"):
+    """Read what happens to the session's tasks where the client's worker is."""
+
+    session: int
+
+
 Step = (
     Post
     | Command
@@ -225,6 +276,12 @@ Step = (
     | SignalProcess
     | HandOver
     | AwaitProcess
+    | BeginTask
+    | TaskStands
+    | StopTask
+    | ForgetTask
+    | HandTask
+    | HearTasks
 )
 
 
@@ -366,3 +423,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     turn_timeout: float = 0.0
     flush_window: float = 0.0
     landing: float = 0.5
+
+    @property
+    def has_tasks(self) -> bool:
+        return any(isinstance(step, BeginTask) for client in self.clients for step in client.steps)

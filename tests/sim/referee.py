@@ -15,12 +15,14 @@ from msgspec import UNSET
 from sightline.errors import StoreUnavailable
 from sightline.process.model import Appended, GrantsEnded, Registered, WakeDelivery
 from sightline.queue.model import Boundary, Cancellation, Claim, Enqueued
+from sightline.tasks.model import ChangedTask, RegisteredTask, TaskRecord, Transferred
 from tests.sim import (
     laws_of_cancelling,
     laws_of_leases,
     laws_of_processes,
     laws_of_reading,
     laws_of_requests,
+    laws_of_tasks,
     laws_of_wakes,
     laws_of_work,
     laws_of_writing,
@@ -81,6 +83,14 @@ _LAWS: dict[str, Callable[..., None]] = {
     "renew_process_lease": laws_of_leases.renewed,
     "release_process_lease": laws_of_leases.released,
     "abandon_process": laws_of_leases.abandoned,
+    "register_task": laws_of_tasks.registered,
+    "change_task": laws_of_tasks.changed,
+    "transfer_tasks": laws_of_tasks.transferred,
+    "remove_task": laws_of_tasks.removed,
+    "lose_tasks": laws_of_tasks.lost,
+    "purge_tasks": laws_of_tasks.purged,
+    "get_task": laws_of_tasks.task_read,
+    "list_tasks": laws_of_tasks.listed,
 }
 _ABOUT_TIME = frozenset({"deliver_wake", "acquire_process_lease", "abandon_process"})
 """The laws that have to know how calm the world is."""
@@ -141,6 +151,7 @@ class Referee:
                 self._waited(effect.result, now)
             self._outlived(effect.result, now)
         self._in_touch(effect)
+        touched = self._touched(effect)
         if effect.session_id in self.ledger.deleted and effect.method != "transfer_grants":
             self.tried(effect)
             laws_of_reading.met_a_deleted_session(came, effect.method)
@@ -162,6 +173,9 @@ class Referee:
         elif law is not None:
             law(self.ledger, came, *effect.args, **effect.kwargs)
         self._knows_jobs(effect)
+        for session_id in touched:
+            if session_id in self.ledger.books:
+                self.ledger.books[session_id].knows_chores &= {life.name}
 
     def _in_touch(self, effect: Effect) -> None:
         """Note who has read a session since others wrote to it: what that life shows must be true."""
@@ -173,6 +187,7 @@ class Referee:
         if book is not None and effect.method == "load_session":
             book.in_touch.add(effect.life.name)
             book.knows_jobs.add(effect.life.name)
+            book.knows_chores.add(effect.life.name)
         elif book is not None and _changes(effect):
             book.in_touch &= {effect.life.name}
 
@@ -191,6 +206,20 @@ class Referee:
                         self.ledger.books[scope.session_id].knows_jobs &= {effect.life.name}
             case _:
                 pass
+
+    def _touched(self, effect: Effect) -> tuple[str, ...]:
+        """The sessions whose tasks are not what they were, after this."""
+        match effect.result:
+            case RegisteredTask(created=True, record=record):
+                return (record.session_id,)
+            case TaskRecord(session_id=session_id) if effect.method == "remove_task":
+                return (session_id,)
+            case ChangedTask(record=record, kind=kind) if kind is not None:
+                return (record.session_id,)
+            case (Transferred(before=before, after=after), *_):
+                return before.session_id, after.session_id
+            case _:
+                return ()
 
     def _only(self, life: str, process_id: str) -> None:
         job = self.ledger.jobs.by_id[process_id]

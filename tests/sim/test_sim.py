@@ -114,6 +114,23 @@ EXPECTED = {
     "kill_after acquire_process_lease": 10,
     "lose_all deliver_wake": 4,
     "kill_after deliver_wake": 4,
+    "task listed": 1_200,
+    "task found again": 25,
+    "task in conflict": 500,
+    "task not there": 800,
+    "task not changed": 200,
+    "task waiting": 100,
+    "task cancel_requested": 200,
+    "task cancelled": 100,
+    "task completed": 60,
+    "task handed over": 70,
+    "task not handed over": 40,
+    "task forgotten": 120,
+    "task gone with its session": 40,
+    "heard of a task": 700,
+    "view of tasks compared": 600,
+    "lose_all change_task": 15,
+    "kill_after register_task": 8,
 }
 
 

@@ -27,6 +27,7 @@ from sightline.process.model import (
 )
 from sightline.queue.model import Batch, Cancellation, Claim, Enqueued, NothingClaimed
 from sightline.session.model import MessagePage, SessionLease
+from sightline.tasks.model import ChangedTask, NewTask, RegisteredTask, TaskName, TaskRecord, Transferred
 from sightline.turn.commit import CommitResult, TurnCommit
 
 if TYPE_CHECKING:
@@ -107,6 +108,19 @@ def _short(value: Any) -> str:
             return f"wake {value.position} of {value.wake.process_id}:{value.wake.sequence}"
         case WakeDelivery():
             return f"{value.state} {'' if value.enqueued is UNSET else _short(value.enqueued)}"
+        case TaskName():
+            return f"{value.session_id}/{value.task_id}"
+        case NewTask():
+            return f"{value.task_id} under {value.attempt.idempotency_key}"
+        case TaskRecord():
+            said = "" if value.progress is UNSET else f" ({value.progress})"
+            return f"{_short(value.name)}:{value.generation}:{value.state}{said}"
+        case RegisteredTask():
+            return f"{'' if value.created else 'again '}{_short(value.record)}"
+        case ChangedTask():
+            return f"{value.kind or 'nothing'} {_short(value.record)}"
+        case Transferred():
+            return f"{_short(value.before)} to {value.after.session_id}"
         case tuple():
             return f"({', '.join(_short(part) for part in value)})"
         case _ if hasattr(value, "payloads"):

@@ -346,12 +346,12 @@ class TaskHost:
                 self._tell("revoked", each.before)
                 self._tell("granted", each.after)
 
-        async with self._handles.opened(source) as handle, self._handles.opened(target):
+        async with self._handles.opened(source) as giving, self._handles.opened(target) as taking:
             await self.validate(source, handle_ids)
             self._async_handles.check_transfer(source, target, handle_ids)
-            moved = await handle.write(
-                self._store.transfer_tasks(source, target, handle_ids, now=self._clock.now_ms(), then=handed)
-            )
+            write = self._store.transfer_tasks(source, target, handle_ids, now=self._clock.now_ms(), then=handed)
+            # It is a write of both: when its answer is lost, neither knows what it has.
+            moved = await giving.write(taking.write(write))
             return tuple(each.after for each in moved)
 
     # Inside

@@ -519,6 +519,18 @@ async def test_nothing_is_handed_over_to_where_one_of_the_ids_is_live() -> None:
         assert await tasks.transfer("s", "other", []) == ()
 
 
+async def test_a_hand_over_without_an_answer_is_shown_by_both_sessions() -> None:
+    async with running(Puppet(), session_ids=("s", "other")) as world:
+        here, there, tasks = await watch(world), await watch(world, "other"), world.kernel.tasks
+        await tasks.register("s", new("a"))
+        world.faults.fail_after("transfer_tasks", told=False)
+        with pytest.raises(StoreUnavailable):
+            await tasks.transfer("s", "other", ["a"])
+        await world.clock.run_for(5.0)
+        assert (await states(world), await states(world, "other")) == ({}, {"a": "running"})
+        await in_step(world, here, there)
+
+
 async def test_a_task_whose_session_is_not_loaded_ends_there() -> None:
     work = Work()
     async with running(Puppet(), session_ids=("s", "other")) as world:
