@@ -33,6 +33,7 @@ _NAME = "$attachment"
 _END = "await_output"
 _MEMBERS = ("value", "raw")
 """Where an output holds what the process came to."""
+_WITH_MESSAGE = ("failure", "cancelled")
 _CANONICAL = msgspec.json.Encoder(order="sorted")
 
 
@@ -66,7 +67,7 @@ def payload_without(payload: Any) -> tuple[Any, tuple[KeptValue, ...]]:
         return _without(payload)
     kept: list[KeptValue] = []
     message = end.get("message")
-    if isinstance(message, str) and len(message) > MAX_MESSAGE:
+    if end.get("type") in _WITH_MESSAGE and isinstance(message, str) and len(message) > MAX_MESSAGE:
         end = {"raw": message, **end, "message": _beginning(message)}
     for member in _MEMBERS:
         if member in end:

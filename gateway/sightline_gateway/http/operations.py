@@ -124,7 +124,7 @@ async def serve(operation: Operation, gateway: Gateway, request: Request) -> ASG
     body = None
     if operation.body is not None:
         body = object_from(parse_object(await read_body(request, gateway.settings.max_body)), operation.body)
-    elif request.method not in ("GET", "HEAD") and (raw := await read_body(request, gateway.settings.max_body)).strip():
+    elif operation.method == "POST" and (raw := await read_body(request, gateway.settings.max_body)).strip():
         object_from(parse_object(raw), _Nothing)
     answer = await operation.handle(
         Call(

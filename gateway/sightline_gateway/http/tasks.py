@@ -224,7 +224,7 @@ OPERATIONS = (
         summary="End all live tasks of a session",
         handle=cancel_all,
         answers={200: CancelledTasks},
-        problems=_GONE,
+        problems=(*_GONE, *_BODY),
     ),
     Operation(
         method="POST",

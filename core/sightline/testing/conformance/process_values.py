@@ -105,6 +105,14 @@ async def a_long_message_is_begun_in_the_record_and_kept_beside_it(store: Kernel
         assert (await end(store, output, process_id=process_id)).replayed
 
 
+async def what_only_looks_like_an_end_is_logged_as_it_is(store: KernelStore) -> None:
+    await register(store)
+    payload = {"await_output": {"type": "essay", "message": "no " * MAX_MESSAGE}}
+    appended = await append(store, payload=payload)
+    assert appended.event is not None
+    assert appended.event.payload == payload
+
+
 async def what_a_large_payload_means_is_found_before_it_is_put_aside(store: KernelStore) -> None:
     await register(store)
     event = (await append(store, "report", {"text": "look", "page": _LARGE})).event
