@@ -40,10 +40,6 @@ class PostCancelUnreferenced(Struct, forbid_unknown_fields=True):
     reason: Reason = "not needed any more"
 
 
-class PostCancelAll(Struct, forbid_unknown_fields=True):
-    reason: Reason = "cancelled"
-
-
 class Handles(Struct, frozen=True):
     processes: tuple[HandleSummary, ...]
 
@@ -113,9 +109,8 @@ async def cancel_unreferenced(call: Call) -> Answer:
 
 
 async def cancel_all(call: Call) -> Answer:
-    body: PostCancelAll = call.body
     kernel: Kernel = call.gateway.kernel
-    asked = await kernel.processes.cancel_all(call.session_id, body.reason)
+    asked = await kernel.processes.cancel_all(call.session_id)
     cursor = await kernel.processes.shown_through(call.session_id, [record.process_id for record in asked])
     cancelled = tuple(CancelSummary(record.process_id, record.status) for record in asked)
     return Answer(200, CancelledAll(cancelled=cancelled, applied_through=cursor), {APPLIED_THROUGH: cursor})
@@ -158,7 +153,6 @@ OPERATIONS = (
         path=f"{_PROCESSES}/cancel_all",
         summary="Ask for the end of all processes that the session sees",
         handle=cancel_all,
-        body=PostCancelAll,
         answers={200: CancelledAll},
         problems=(*_BODY, *_GONE, "draining"),
     ),
