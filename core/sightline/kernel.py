@@ -217,10 +217,8 @@ class Kernel:
     # Life
 
     async def start(self) -> None:
-        """Begin to run work, that of earlier lives first.
-
-        Raises StoreUnavailable when the store is away for longer than a few seconds: then nothing runs, and the kernel
-        is to be stopped.
+        """Begin to run work, that of earlier lives first. While the store is away, what they left is looked for again
+        and again, and everything else goes on.
         """
         self._housekeeping.start()
         if self._driver is not None:

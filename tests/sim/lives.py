@@ -14,7 +14,6 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sightline.errors import StoreUnavailable
 from sightline.kernel import Kernel, Limits
 from sightline.stores.replay_memory import MemoryReplayStore
 from sightline.tasks.telling import TaskReader
@@ -93,13 +92,6 @@ class Life:
     def run(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """Begin something inside the process."""
         return self.world.loop.create_task(work, context=self.context)
-
-    async def start(self) -> None:
-        """What a host does that cannot start: it dies, and is started again."""
-        try:
-            await self.kernel.start()
-        except StoreUnavailable:
-            self.kill(1.0)
 
     async def ask(self, request: Callable[[Kernel], Coroutine[Any, Any, _T]], patience: float) -> _T:
         """What a connected client does: send a request, wait for the answer, drop the connection after `patience`.
@@ -215,7 +207,7 @@ class Slot:
         self.life = life
         self.world.note(life.name, "begins")
         self.world.trouble_now()
-        life.starting = life.run(life.start())
+        life.starting = life.run(life.kernel.start())
 
     def step_clock(self, by_ms: int) -> None:
         """Somebody sets the machine's wall clock."""
