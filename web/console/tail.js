@@ -30,6 +30,8 @@ export class Tail {
   ended = null;
   /** @type {unknown} why nothing more comes */
   error = null;
+  /** How often any of this has changed. */
+  changes = 0;
 
   /**
    * @param {ProcessApi} api
@@ -51,6 +53,11 @@ export class Tail {
     this.#goOn();
   }
 
+  #tell() {
+    this.changes += 1;
+    this.#onChange();
+  }
+
   async #follow() {
     const { signal } = this.#stopping;
     let after = -1;
@@ -65,13 +72,13 @@ export class Tail {
       } catch (error) {
         if (signal.aborted) return;
         this.error = error;
-        if (error instanceof ProblemError && !error.retryable) return this.#onChange();
-        this.#onChange();
+        this.#tell();
+        if (error instanceof ProblemError && !error.retryable) return;
         await this.#pause(TROUBLE_MS);
         continue;
       }
       if (signal.aborted) return;
-      this.#onChange();
+      this.#tell();
       if (this.ended === null) await this.#pause(CALM_MS);
     }
   }

@@ -61,9 +61,7 @@ export class WorkView {
    * @param {ReadonlyArray<Summary>} tasks
    */
   show(processes, tasks) {
-    const logs = [...this.#rows.values()].map((row) => row.tail?.events);
-    const states = [...this.#rows.values()].map((row) => row.tail?.ended ?? row.tail?.error);
-    const now = [processes, tasks, this.#rows.size, ...logs, ...states];
+    const now = [processes, tasks, ...[...this.#rows.values()].map((row) => row.tail?.changes)];
     if (now.length === this.#shown.length && now.every((part, index) => part === this.#shown[index])) return;
     this.#shown = now;
     /** @type {Map<string, Item | null>} */
